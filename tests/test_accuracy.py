@@ -61,7 +61,7 @@ def test_faults_are_of_the_kinds_that_the_report_shows_and_change_the_rows() -> 
     made = situations.feed("XNYS", [20.0], 6, rng)
     (rows,) = made.frames().values()
     rows = rows.with_columns(pl.col("ts").dt.date().alias("session"), pl.lit(value=True).alias("inside"))
-    planted = list(faults(rows, rng, closes=True))
+    planted = list(faults(rows, rng, closes=True, liquidity=1.0))
     assert {one.kind for one in planted} == set(KINDS)
     assert all(not one.rows.equals(rows) for one in planted)
     spans = [one for one in planted if one.start is not None]

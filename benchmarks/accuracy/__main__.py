@@ -1,4 +1,4 @@
-"""Print the tables of docs/accuracy.md: `python -m benchmarks.accuracy [--quick] [--seeds 101-103] [--write]`."""
+"""Print the tables of docs/accuracy.md: `python -m benchmarks.accuracy [--quick] [--seeds 101-102] [--write]`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.accuracy.results import LENGTHS, LIQUIDITY, PEERS, Results, tabl
 
 PAGE = Path(__file__).parents[2] / "docs" / "accuracy.md"
 BEGIN, END = "<!-- figures: python -m benchmarks.accuracy --write -->\n", "<!-- end of figures -->"
-DEVELOPMENT, PUBLISHED = range(1, 6), range(101, 104)
+DEVELOPMENT, PUBLISHED = range(1, 6), range(101, 103)
 CAUSES = {kind: (kind,) for kind in situations.KINDS}
 Job = Callable[[], Results]
 

@@ -31,6 +31,7 @@ class Fault:
     value: float | None = None  # of the finding, in the units of its check
     text: tuple[str, ...] = ()  # all of it in message or remedy
     session: dt.date | None = None
+    slots: tuple[dt.datetime, ...] = ()  # whose gaps must have the cause of the fault
 
 
 def scaled(rows: Bars, where: pl.Expr, factor: float, columns: list[str] = PRICES) -> Bars:
@@ -41,8 +42,8 @@ def moved(rows: Bars, step: dt.timedelta) -> Bars:
     return rows.with_columns(pl.col("ts") + step)
 
 
-def faults(rows: Bars, rng: np.random.Generator, *, closes: bool) -> Iterator[Fault]:
-    """Every fault that leaves a trace in these rows: shifts only where the market closes, sessions only beside others.
+def faults(rows: Bars, rng: np.random.Generator, *, closes: bool, liquidity: float) -> Iterator[Fault]:
+    """Every fault that leaves a trace in these rows: shifts where the market closes, sessions beside others, made-up bars if it trades.
 
     Parameters
     ----------
@@ -52,6 +53,8 @@ def faults(rows: Bars, rng: np.random.Generator, *, closes: bool) -> Iterator[Fa
         Chooses sessions and minutes.
     closes : bool
         The market has opens and closes, so that a shift of its stamps can be seen.
+    liquidity : float
+        Share of slots with a bar: a name that trades in less than half of them is right to have made-up bars.
     """
     inside = rows.filter("inside")
     days = inside.group_by("session", maintain_order=True).len().filter(pl.col("len") >= 80)["session"].to_list()
@@ -66,15 +69,16 @@ def faults(rows: Bars, rng: np.random.Generator, *, closes: bool) -> Iterator[Fa
     day = inside.filter(pl.col("session") == pick)
     begin = int(rng.integers(10, day.height - 45))
     block = day.slice(begin, 30)
-    yield from blocks(rows, block)
+    yield from blocks(rows, block, trades=liquidity > 0.5)
     yield from spikes(rows, day, rng)
-    if len(days) > 3:
-        yield from sessions(rows, inside, days, rng)
+    beside = [number for number in range(1, len(days) - 1) if (days[number + 1] - days[number - 1]).days <= 6]
+    if len(days) > 3 and beside:
+        yield from sessions(rows, inside, days, int(rng.choice(beside)))
     swapped = day.filter(pl.col("high") > pl.col("low"))["ts"].gather_every(7).head(8)
     if len(swapped):
         turned = pl.col("ts").is_in(swapped.implode())
         other = [pl.when(turned).then(b).otherwise(a).alias(a) for a, b in (("high", "low"), ("low", "high"))]
-        yield Fault("high below low", rows.with_columns(other), ("refused",))
+        yield Fault("high below low", rows.with_columns(other), ("refused",), slots=tuple(swapped))
 
 
 def shifts(rows: Bars, inside: Bars) -> Iterator[Fault]:
@@ -92,7 +96,7 @@ def shifts(rows: Bars, inside: Bars) -> Iterator[Fault]:
         yield Fault("stamps at ends", moved(inside, minute), ("stamp",), "regular hours", text=("end",))
 
 
-def blocks(rows: Bars, block: Bars) -> Iterator[Fault]:
+def blocks(rows: Bars, block: Bars, *, trades: bool) -> Iterator[Fault]:
     """Runs of bars within one session: in another unit, made up."""
     for count in (3, 30):
         first, last = block["ts"][0], block["ts"][count - 1]
@@ -102,7 +106,7 @@ def blocks(rows: Bars, block: Bars) -> Iterator[Fault]:
                 "scale, a block", scaled(rows, within, factor), ("scale",), f"{count} bars", first, last, factor
             )
     before = rows.filter(pl.col("ts") < block["ts"][0])["close"]
-    if not len(before) or rows["volume"].sum() == 0:
+    if not len(before) or rows["volume"].sum() == 0 or not trades:
         return
     for count, volume in ((5, False), (30, False), (30, True)):
         within = pl.col("ts").is_between(block["ts"][0], block["ts"][count - 1])
@@ -120,9 +124,8 @@ def spikes(rows: Bars, day: Bars, rng: np.random.Generator) -> Iterator[Fault]:
         yield Fault("spike", scaled(rows, pl.col("ts") == at, factor), ("spike",), place, at, at)
 
 
-def sessions(rows: Bars, inside: Bars, days: list[dt.date], rng: np.random.Generator) -> Iterator[Fault]:
+def sessions(rows: Bars, inside: Bars, days: list[dt.date], number: int) -> Iterator[Fault]:
     """Whole sessions: in another unit, split, copied, missing."""
-    number = int(rng.integers(1, len(days) - 1))
     pick, other = days[number], days[number + 1]
     ours = pl.col("session") == pick
     yield Fault("scale, a session", scaled(rows, ours, 100.0), ("scale",), value=100.0, session=pick)
@@ -166,8 +169,10 @@ def said_of(fault: Fault, name: str, tables: dict[str, pl.DataFrame], before: pl
         return bool(causes & set(LOSSES)), causes == {"symbol_loss"}, ", ".join(sorted(causes)) or "no gap"
     hits = fresh.filter(pl.col("check_name").is_in(list(fault.checks)))
     if fault.kind == "high below low":
-        lost = set(gaps.filter(pl.col("cause") != "no_trade")["cause"])
-        return hits.height > 0, hits.height > 0 and "refused" in lost and not lost & set(LOSSES), told
+        causes = [
+            gaps.filter(pl.col("gap_start") <= at, pl.col("gap_end") > at)["cause"].to_list() for at in fault.slots
+        ]
+        return hits.height > 0, all(one == ["refused"] for one in causes), told
     hits = hits.filter(pl.col("symbol") == name)
     named = hits
     if fault.start is not None and fault.end is not None:
@@ -206,7 +211,7 @@ def judged(
                 "symbol", "session", pl.col("check_name").alias("kind"), "message"
             )
             parts.append((near, ours))
-        for fault in faults(feed[name], rng, closes=closes):
+        for fault in faults(feed[name], rng, closes=closes, liquidity=liquidity):
             changed = untouched | {name: fault.rows.select(columns)}
             said = said_of(fault, name, dict(engine.run_audit(changed, code, interval="1m").tables), before)
             rows_out.append((source, fault.kind, fault.variant, name, fault.rows.height, liquidity, peers, said[0], said[1], False, said[2]))  # fmt: skip

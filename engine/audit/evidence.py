@@ -38,7 +38,7 @@ def gap_evidence(gaps: pl.DataFrame) -> pl.Expr:
         )
         .then(in_outage)
         .when(cause.is_in(["late_open", "early_close", "calendar_suspect"]))
-        .then(pl.lit("nearly every session of every symbol lacks these slots"))
+        .then(pl.lit("nearly every session of every symbol, or of that weekday for weeks, lacks these slots"))
         .when(pl.col("known").is_not_null())
         .then("known_evidence")
         .otherwise(with_outage)

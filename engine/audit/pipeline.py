@@ -342,7 +342,10 @@ class PeerGroup:
         return pl.Series("outage_id", f"{self._context.spec.calendar} {self._context.interval} " + stamp)
 
     def outage_table(self, outages: pl.DataFrame) -> pl.DataFrame:
-        """Return one row per id: span, summed gaps and missing, most symbols, cause of the part missing most."""
+        """Return one row per id with missing bars: span, summed gaps and missing, most symbols, cause of the worst part.
+
+        Without missing bars are those of which all gaps have a cause of their own (known, or of every session).
+        """
         if outages.is_empty():
             return empty(OUTAGES)
         placed = outages.with_columns(
@@ -366,7 +369,8 @@ class PeerGroup:
             pl.col("confidence").get(worst),
             pl.col("evidence").get(worst),
         )
-        return whole.select(pl.col(name).cast(dtype) for name, dtype in OUTAGES.items())
+        missing = whole.filter(pl.col("missing") > 0)
+        return missing.select(pl.col(name).cast(dtype) for name, dtype in OUTAGES.items())
 
     def session_rows(self) -> pl.DataFrame:
         """Return rows of table `sessions`: segments within first..last session; if intraday the chosen ones, else all."""

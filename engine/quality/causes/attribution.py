@@ -28,7 +28,7 @@ from engine.keys import Ints, find_keys, pack_columns
 from engine.quality.causes.cause_table import CAUSES, EXCLUDED, EXPLAINING
 from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_parts, take_parts
 from engine.quality.causes.no_trade_rates import BinnedGaps, Odds, Rates, chance_of_run, count_rates, no_trade_odds
-from engine.quality.causes.outages import OUTAGES
+from engine.quality.causes.outages import OUTAGES, week_places
 from engine.quality.causes.priors import HALTS_PER_LOSS, SURE, losses_per_slot
 from engine.quality.causes.profiles import PROFILE_KEY, BarSummary, bin_keys, covered_lengths, profile_keys, slot_keys
 from engine.quality.contiguous_runs import Floats, run_starts
@@ -251,6 +251,9 @@ def attribute_gaps(
     grouped = gaps.select("series").join(groups, on="series", how="left", maintain_order="left")
     group = grouped["group"].fill_null(-1).to_numpy()
     in_habit, habit = covered_slots(recurring_gaps, "position", group, ordinal % SEGMENTS_PER_SESSION, slot, count)
+    of_weekday = gaps.select(week_places())[:, 0].to_numpy().astype(np.int64)
+    in_week, week = covered_slots(recurring_gaps, "position", group, of_weekday, slot, count)
+    in_habit, habit = np.where(in_week > in_habit, [in_week, week], [in_habit, habit])
     recurring = 2 * in_habit >= count
     if recurring_gaps.height:
         leads, closes = recurring_gaps["first"].to_numpy() == 0, recurring_gaps["closes"].to_numpy()

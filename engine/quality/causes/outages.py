@@ -98,6 +98,9 @@ MOST = 0.5
 ALWAYS = 0.9
 FEWEST_SESSIONS = 5
 ADJACENT_SLOTS = 10
+DAYS_OF_WEEK, BLOCK_DAYS = 7, 28  # a habit of a weekday is one of two such blocks
+OFTEN = 0.6  # of the sessions of a weekday
+NEXT_BLOCK = SEGMENTS_PER_SESSION * DAYS_OF_WEEK  # of `week_places`
 BY_CHANCE = 0.01  # ranges of a day that silence empties in most sessions, expected: from there on it is no habit
 PARTS_OF_ONE = 2.0**28
 PARTS_OF_SQUARE = 2.0**12  # squares are larger, and their sums are to be exact too
@@ -466,6 +469,8 @@ def common_shape(missing: Ints, due: dict[str, Floats], length: Ints) -> float:
 def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame) -> pl.DataFrame:
     """Steps per (group, position, slot): `missing` +1 at a gap's start, -1 at its end; `due` + at 0, - at the end.
 
+    Each is counted at the position of its segment in the session, and at that of its weekday in four weeks (`week_places`).
+
     Parameters
     ----------
     gaps, expected : DataFrame
@@ -477,11 +482,11 @@ def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame
     -------
     DataFrame of `HABIT_STEPS`, sorted; frames of several parts add up.
     """
-    position = (pl.col("ordinal") % SEGMENTS_PER_SESSION).alias("position")
-    end = pl.col("slot") + pl.col("bar_count")
-    placed = gaps.join(groups, on="series").with_columns(position, end.alias("end"))
+    end = (pl.col("slot") + pl.col("bar_count")).alias("end")
+    place = week_places().alias("position")
+    placed = gaps.join(groups, on="series").with_columns(place, end)
     lost, known = placed.filter(pl.col("known").is_null()), placed.filter(pl.col("known").is_not_null())
-    due = expected.join(groups, on="series").group_by("group", position, "slots").len("due")
+    due = expected.join(groups, on="series").group_by("group", place, "slots").len("due")
     none = pl.lit(0)
     minus_due = -pl.col("due").cast(pl.Int64)
     steps = [
@@ -493,11 +498,22 @@ def habit_steps(gaps: pl.DataFrame, expected: pl.DataFrame, groups: pl.DataFrame
         known.select("group", "position", pl.col("end").alias("slot"), none.alias("missing"), pl.lit(1).alias("due")),
     ]
     whole = pl.concat([part.select(pl.col(name).cast(dtype) for name, dtype in HABIT_STEPS.items()) for part in steps])
-    return sum_steps(whole, HABIT_STEPS)
+    weekly = sum_steps(whole, HABIT_STEPS)
+    return sum_steps(pl.concat([weekly, weekly.with_columns(pl.col("position") % SEGMENTS_PER_SESSION)]), HABIT_STEPS)
+
+
+def week_places() -> pl.Expr:
+    """Expression: place of an `ordinal` by its four weeks, weekday and segment; above all positions of segments."""
+    day, segment = pl.col("ordinal") // SEGMENTS_PER_SESSION, pl.col("ordinal") % SEGMENTS_PER_SESSION
+    weekday = day // BLOCK_DAYS * DAYS_OF_WEEK + day % DAYS_OF_WEEK
+    return (SEGMENTS_PER_SESSION * (1 + weekday) + segment).cast(pl.Int32)
 
 
 def find_recurring(steps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     """Slot ranges missing in >= 90 % of the due bars of >= 5 sessions, beyond chance, slots beside in <= 50 %; no whole positions.
+
+    Of a weekday only ranges at the open or the close, missing in >= 60 % of >= 5 sessions of eight weeks: a market that
+    closes early on Fridays.
 
     Parameters
     ----------
@@ -509,12 +525,17 @@ def find_recurring(steps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     DataFrame of `HABITS`, sorted
-        `[first, end)` are slots; `closes` says that the segment ends with them.
+        `[first, end)` are slots of a position, or of a weekday (`week_places`); `closes` says that the segment ends
+        with them.
     """
     of_segment = ["group", "position"]
-    often = segments.group_by((pl.col("ordinal") % SEGMENTS_PER_SESSION).cast(pl.Int32).alias("position")).len(
-        "sessions"
-    )
+    places = [(pl.col("ordinal") % SEGMENTS_PER_SESSION).cast(pl.Int32), week_places(), week_places() - NEXT_BLOCK]
+    often = pl.concat([segments.group_by(place.alias("position")).len("sessions") for place in places])
+    often = often.group_by("position").agg(pl.col("sessions").sum())
+    # Of a weekday, each block with the one after it.
+    weekly = steps.filter(pl.col("position") >= SEGMENTS_PER_SESSION)
+    steps = sum_steps(pl.concat([steps, weekly.with_columns(pl.col("position") - NEXT_BLOCK)]), HABIT_STEPS)
+    is_weekly = pl.col("position") >= SEGMENTS_PER_SESSION
     enough = often.filter(pl.col("sessions") >= FEWEST_SESSIONS)["position"].implode()
     counted = (
         steps.filter(pl.col("position").is_in(enough))
@@ -525,7 +546,7 @@ def find_recurring(steps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
         .filter((pl.col("length") > 0) & (pl.col("due") >= FEWEST_SESSIONS))
     )
     counted = counted.with_columns((pl.col("missing") / pl.col("due")).alias("share"))
-    always = pl.col("share") >= ALWAYS
+    always = pl.col("share") >= pl.when(is_weekly).then(OFTEN).otherwise(ALWAYS)
     run = (always != always.shift(1).over(of_segment)).fill_null(value=True).cum_sum()
     marked = counted.with_columns(run.alias("run"), always.alias("always"))
     spans = marked.group_by(*of_segment, "run", maintain_order=True).agg(
@@ -548,6 +569,7 @@ def find_recurring(steps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
             closes.alias("closes"), adjacent.alias("adjacent"), pl.col("end").max().over(of_segment).alias("of")
         )
         .filter(pl.col("always") & ~whole & (adjacent <= MOST))
+        .filter(~is_weekly | (pl.col("first") == 0) | pl.col("closes"))
         .join(often.rename({"sessions": "of_sessions"}), on="position", maintain_order="left")
     )
     due = recurring["sessions"].to_numpy().astype(np.float64)
@@ -561,7 +583,14 @@ def find_recurring(steps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     )
     recurring = recurring.filter(pl.Series(is_habit, dtype=pl.Boolean))
     typed = recurring.select(pl.col(name).cast(dtype) for name, dtype in HABITS.items())
-    return typed.sort("group", "position", "first")
+    following = typed.filter(is_weekly).with_columns(pl.col("position") + NEXT_BLOCK)
+    # A block is in two windows: of what both find at one edge, the longer range.
+    of_edge = [*of_segment, "closes"]
+    longest = pl.concat([typed.filter(is_weekly), following]).sort(
+        *of_edge, pl.col("end") - pl.col("first"), descending=[False, False, False, True]
+    )
+    both = pl.concat([typed.filter(~is_weekly), longest.unique(of_edge, keep="first", maintain_order=True)])
+    return both.sort("group", "position", "first")
 
 
 def is_beyond_chance(

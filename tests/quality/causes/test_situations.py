@@ -111,6 +111,24 @@ def test_audit_of_a_break_every_session_is_named_also_where_symbols_are_thin(sym
     assert "calendar_suspect" in loud(tables) or "absent_slots" in loud(tables)
 
 
+@pytest.mark.parametrize("symbols", [1, 3])
+def test_audit_of_fridays_that_end_early_for_months_is_a_habit_and_of_one_friday_a_loss(symbols: int) -> None:
+    rng, grid = np.random.default_rng(9), slots(60)
+    there = rng.random((symbols, *grid.shape)) < 0.999
+    days = grid[:, 0].astype("datetime64[D]")
+    fridays = np.flatnonzero((days.astype(int) + 3) % 7 == 4)
+    habit = there.copy()
+    habit[:, fridays, 300:] = False
+    tables = audited({f"L{n}": grid[one] for n, one in enumerate(habit)}, rng)
+    trailing = tables["gaps"].filter(pl.col("bar_count") >= 90)
+    assert trailing.height == symbols * len(fridays) == symbols * 12
+    assert set(trailing["cause"]) == {"early_close"}
+    assert loud(tables) == []
+    there[:, fridays[5], 300:] = False
+    once = audited({f"L{n}": grid[one] for n, one in enumerate(there)}, rng)
+    assert once["gaps"].filter(pl.col("bar_count") >= 90)["cause"].is_in(list(LOSSES)).all()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_audit_of_one_liquid_symbol_without_minutes_is_its_own_loss(seed: int) -> None:
     rng, grid = np.random.default_rng(seed), slots(10)
