@@ -20,7 +20,7 @@ from engine.cli.exit_codes import MANY_REJECTS
 from engine.export.tables import KEYS, TABLES
 
 GROUPS = {
-    "Load, run, audit": ["load", "run", "run_audit", "Audit", "write_audit", "reconcile", "requests", "apply_rules", "read_rules", "export_session", "CalendarMap"],
+    "Load, run, audit": ["load", "run", "run_audit", "Audit", "write_audit", "reconcile", "requests", "fill", "drop_fill", "apply_rules", "read_rules", "export_session", "CalendarMap"],
     "Calendars and the grid": ["calendar", "calendar_codes", "SessionCalendar", "GridSpec", "SessionGrid", "Interval"],
     "Store": ["SessionData", "Snapshot", "SymbolSessionData", "from_frame", "conform"],
     "Kernels": [

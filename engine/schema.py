@@ -26,8 +26,17 @@ TS_NS = pl.Datetime("ns", "UTC")
 EARLIEST, LATEST = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
 
 PRICE_TYPES = ("last", "bid", "ask", "mid")
-PROVENANCES = ("source", "backfill", "synthetic")
+PROVENANCES = ("source", "backfill", "fill", "synthetic")
 PROVENANCE = pl.Enum(PROVENANCES)
+# How far a bar can be trusted, best first: a bar that is made of several has the last of theirs.
+VERDICTS = ("observed", "corrected", "backfilled", "filled", "disputed", "incomplete")
+VERDICT = pl.Enum(VERDICTS)
+VERDICT_OF: Mapping[str, str] = {
+    "source": "observed",
+    "backfill": "backfilled",
+    "fill": "filled",
+    "synthetic": "incomplete",
+}
 
 BARS: Schema = {
     "symbol": pl.String(),
@@ -91,6 +100,17 @@ SEGMENTS_PER_SESSION = 16  # ordinal = days since 1970 of the trade date * 16 + 
 def session_ordinal(session: pl.Expr, position: pl.Expr) -> pl.Expr:
     """Expression (Int32): days since 1970 of the trade date * 16 + position of the segment in its session."""
     return (session.cast(pl.Int32) * SEGMENTS_PER_SESSION + position).cast(pl.Int32)
+
+
+def verdicts_of(codes: pl.Series) -> pl.Series:
+    """Places in `VERDICTS` as a series `verdict` of that enum."""
+    return codes.cast(pl.UInt8).cat.to(VERDICT).alias("verdict")
+
+
+def verdict_by_provenance(provenance: pl.Series) -> pl.Series:
+    """Series `verdict` of the provenance of rows of which nothing else is known: source rows are `observed`."""
+    codes = pl.Series([VERDICTS.index(VERDICT_OF[name]) for name in PROVENANCES], dtype=pl.UInt8)
+    return verdicts_of(codes.gather(provenance.to_physical()))
 
 
 def empty(schema: Schema) -> pl.DataFrame:

@@ -46,7 +46,7 @@ ROWS = {
     "series": pl.Int32(), "session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32(), "ts": TS,
     **{name: BARS[name] for name in VALUES}, "provenance": PROVENANCE, "revision": pl.Int64(),
 }  # fmt: skip
-NOT_OF_THE_REFERENCE = ("session", "ordinal", "slot", "notional")
+NOT_OF_THE_REFERENCE = ("session", "ordinal", "slot", "notional", "verdict")
 QUALITY = ("expected", "present", "missing", "off_grid", "out_of_session", "backfilled", "zero_volume", "quality")
 
 

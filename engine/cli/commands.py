@@ -46,6 +46,7 @@ _ORDER = (
     "live",
     "reconcile",
     "requests",
+    "fill",
     "rules",
     "sql",
     "gaps",

@@ -21,13 +21,14 @@ from engine.arguments import check_arguments
 from engine.errors import SortednessError
 from engine.grid import SessionGrid
 from engine.interval import Interval, Intervals, intervals_of, plan_folds
-from engine.schema import PROVENANCE, PROVENANCES, TS, select_schema
+from engine.schema import PROVENANCE, PROVENANCES, TS, VERDICT, VERDICTS, select_schema, verdict_by_provenance
 
 PRESENCE = Interval(1, "m")
 REDUCERS: Mapping[str, np.ufunc] = {
     "high": np.maximum,
     "low": np.minimum,
     "provenance": np.maximum,
+    "verdict": np.maximum,
     **dict.fromkeys(("volume", "notional", "trades", "uncovered", "n_base"), np.add),
 }
 
@@ -64,6 +65,7 @@ DERIVED: Mapping[str, pl.DataType] = {
     "complete": pl.Boolean(),
     "notional": pl.Float64(),
     "provenance": PROVENANCE,
+    "verdict": VERDICT,
 }
 
 
@@ -155,13 +157,13 @@ def fold(rows: pl.DataFrame, finer: SessionGrid, coarser: SessionGrid, *, counts
 
 
 def fold_runs(keyed: pl.DataFrame) -> pl.DataFrame:
-    """One row per run of equal (series, ordinal, slot): first open, last close and size, max high and provenance, min low, sums.
+    """One row per run of equal (series, ordinal, slot): first open, last close and size, max high, provenance and verdict, min low, sums.
 
     Parameters
     ----------
     keyed : DataFrame
         `series, ordinal, slot, open, high, low, close, n_base` and any of `volume, notional` (Float64),
-        `size, trades, uncovered, provenance`.
+        `size, trades, uncovered, provenance, verdict`.
     """
     if keyed.is_empty():
         return keyed
@@ -208,7 +210,16 @@ def fold_input(rows: pl.DataFrame) -> pl.DataFrame:
     if "provenance" in rows.columns and (rows["provenance"] != PROVENANCES[0]).any():
         real = (rows["provenance"] != "synthetic").cast(pl.Int32)
         carried = carried.with_columns(rows["provenance"].to_physical().alias("provenance"), real.alias("n_base"))
-    return carried
+    if "verdict" not in rows.columns and "provenance" in carried.columns:
+        rows = rows.with_columns(verdict_by_provenance(rows["provenance"].cast(PROVENANCE)))
+    return carried.hstack(verdict_codes(rows))
+
+
+def verdict_codes(rows: pl.DataFrame) -> list[pl.Series]:
+    """[`verdict` of rows as places in `VERDICTS`]; [] where all are `observed`, or there is none."""
+    if "verdict" not in rows.columns or (rows["verdict"] == VERDICTS[0]).all():
+        return []
+    return [rows["verdict"].to_physical().alias("verdict")]
 
 
 def auction_input(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
@@ -229,9 +240,7 @@ def with_auctions(carried: pl.DataFrame, auctions: pl.DataFrame) -> pl.DataFrame
             else pl.zeros(both.height, pl.Int32, eager=True)
         )
         both = both.with_columns((uncovered | lacks).alias("uncovered"), pl.col("notional").fill_null(0.0))
-    if "provenance" in both.columns:
-        both = both.with_columns(pl.col("provenance").fill_null(0))
-    return both
+    return both.with_columns(pl.col(name).fill_null(0) for name in ("provenance", "verdict") if name in both.columns)
 
 
 def uncovered_counts(rows: pl.DataFrame, name: str) -> list[pl.Series]:
@@ -250,11 +259,11 @@ def refold_input(bars: pl.DataFrame) -> pl.DataFrame:
         carried = carried.hstack(uncovered_counts(bars, "notional"))
     if (bars["provenance"] != PROVENANCES[0]).any():
         carried = carried.with_columns(bars["provenance"].to_physical().alias("provenance"))
-    return carried
+    return carried.hstack(verdict_codes(bars))
 
 
 def finish_bars(carried: pl.DataFrame, grid: SessionGrid, completeness_grid: SessionGrid) -> pl.DataFrame:
-    """Folded bars in schema `DERIVED`: session, stamps, vwap, `n_expected`, `complete`, provenance; absent amounts null.
+    """Folded bars in schema `DERIVED`: session, stamps, vwap, `n_expected`, `complete`, provenance, weakest verdict; absent amounts null.
 
     Parameters
     ----------
@@ -275,12 +284,16 @@ def finish_bars(carried: pl.DataFrame, grid: SessionGrid, completeness_grid: Ses
     provenance = pl.lit("source", PROVENANCE).alias("provenance")
     if "provenance" in carried.columns:
         provenance = pl.col("provenance").cast(pl.UInt8).cat.to(PROVENANCE)
+    verdict = pl.lit(VERDICTS[0], VERDICT).alias("verdict")
+    if "verdict" in carried.columns:
+        verdict = pl.col("verdict").cast(pl.UInt8).cat.to(VERDICT)
     # Notional serves coarser bars: only where there is a vwap, so that other series of the panel do not matter.
     notional = pl.col("notional") if "notional" in carried.columns else pl.lit(None, pl.Float64)
     frame = carried.with_columns(session, *stamps, expected, vwap_of(carried.columns)).with_columns(
         (pl.col("n_base") >= pl.col("n_expected")).alias("complete"),
         pl.when(pl.col("vwap").is_not_null()).then(notional).alias("notional"),
         provenance,
+        verdict,
     )
     absent = [pl.lit(None, dtype).alias(name) for name, dtype in AMOUNTS.items() if name not in frame.columns]
     return select_schema(frame.with_columns(absent), DERIVED, "derived bars")

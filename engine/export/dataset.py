@@ -36,7 +36,7 @@ from engine.errors import EngineError, ExportError, ParameterError, SchemaError
 from engine.export import delta_table
 from engine.export.maintenance import log_sums
 from engine.export.parquet import StagedFile, stage
-from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, SORT, TABLES, conform_table
+from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, LATER, SORT, TABLES, conform_table
 from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import empty
 
@@ -110,7 +110,9 @@ class Dataset(Summarized):
         ExportError
             There is no such table.
         """
-        if one_name("table", table) not in self._versions:
+        if one_name("table", table) in LATER and table not in self._versions:
+            return empty({"path": pl.String(), "num_records": pl.Int64()})
+        if table not in self._versions:
             raise ExportError(f"{self.target}: has no table {table!r}; it has {', '.join(self._versions)}")
         if table not in self._read:
             with explained_errors(self.target):

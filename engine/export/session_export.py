@@ -107,8 +107,12 @@ def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> Re
         or reason_for_full_export(snapshot, former.exports) is not None
         or is_mostly_new(snapshot, former.exports)
     ):
+        # Fills stay as long as the store holds bars of them, as one that was resumed from the export does.
+        keeps_fills = any(holds_fills(panel) for panel in snapshot.panels.values())
+        if not keeps_fills:
+            changes["fills"] = draft.replaced("fills", [])
         for name in DATA_TABLES:
-            if name not in changes:
+            if name not in changes and name != "fills":
                 changes[name] = draft.replaced(name, list(stage_all_rows(snapshot, draft, name)))
         return RevisionPlan(changes)
     last = former.exports.row(-1, named=True)
@@ -120,6 +124,13 @@ def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> Re
         # With a symbol its conflicts went: rejects have no key by which rows could be taken out.
         changes["rejects"] = draft.replaced("rejects", list(stage_all_rows(snapshot, draft, "rejects")))
     return RevisionPlan(changes, since=last["revision"])
+
+
+def holds_fills(panel: Panel) -> bool:
+    """Whether a panel of bars has a row of the provenance `fill`."""
+    return any(
+        bool((part["provenance"] == "fill").any()) for part in panel.parts if "verdict" in part.columns and part.height
+    )
 
 
 def is_mostly_new(snapshot: Snapshot, exports: pl.DataFrame) -> bool:

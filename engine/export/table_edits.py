@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from engine.export.dataset import scan_files
 from engine.export.parquet import StagedFile, stage
 from engine.export.tables import KEYS, TABLES
 from engine.schema import empty
@@ -128,4 +129,4 @@ def removed_keys(name: str, file: Path, changes: RowChanges) -> pl.DataFrame:
 
 def scan_file(name: str, file: Path) -> pl.LazyFrame:
     """Scan one Parquet file of a table lazily with the table's schema."""
-    return pl.scan_parquet(file, schema=dict(TABLES[name]), hive_partitioning=False, glob=False)
+    return scan_files(name, [file])

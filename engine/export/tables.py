@@ -32,6 +32,7 @@ BARS: Schema = {
     "complete": FLAG,
     "final": FLAG,
     "provenance": STRING,
+    "verdict": STRING,
     "month": STRING,
     "revision": LONG,
 }
@@ -114,6 +115,24 @@ SYMBOLS: Schema = {
     "revision": LONG,
 }
 REJECTS: Schema = {"source": STRING, "row": LONG, "reason": STRING, "cells": STRING, "revision": LONG}
+# What was asked of a second source for lost slots: one row per run of slots, source and answer. `former_*` and the
+# states of retries are those of the gap that the run lay in, so that its rows can be taken out again.
+FILLS: Schema = {
+    **dict.fromkeys(("symbol", "price_type", "interval"), STRING),
+    "session": DATE,
+    "segment": STRING,
+    "gap_start": TS,
+    "gap_end": TS,
+    "bar_count": LONG,
+    **dict.fromkeys(("cause", "source", "outcome", "detail"), STRING),
+    "former_start": TS,
+    "former_end": TS,
+    **dict.fromkeys(("former_cause", "state"), STRING),
+    "retry_count": INT,
+    "last_retry": TS,
+    "next_retry": TS,
+    "revision": LONG,
+}
 EXPORTS: Schema = {
     "revision": LONG,
     "since_revision": LONG,
@@ -138,8 +157,11 @@ TABLES: Mapping[str, Schema] = {
     "calendars": CALENDARS,
     "symbols": SYMBOLS,
     "rejects": REJECTS,
+    "fills": FILLS,
     "exports": EXPORTS,
 }
+# Tables that exports of earlier versions do not have: no rows there.
+LATER = ("fills",)
 DATA_TABLES = tuple(name for name in TABLES if name != "exports")
 
 # What identifies a row; a reject is nothing but its cells, and may be there twice.
@@ -154,6 +176,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "calendars": ("calendar",),
     "symbols": ("symbol",),
     "rejects": ("source", "row", "reason", "cells"),
+    "fills": ("symbol", "price_type", "interval", "gap_start", "source"),
 }
 # Order of the rows in each file.
 SORT: Mapping[str, tuple[str, ...]] = {
@@ -167,6 +190,7 @@ SORT: Mapping[str, tuple[str, ...]] = {
     "calendars": ("calendar",),
     "symbols": ("symbol",),
     "rejects": ("source", "row", "reason"),
+    "fills": ("symbol", "price_type", "interval", "gap_start", "source"),
     "exports": ("revision",),
 }
 # Folders below the table, `bars/1m/2013-10`. The columns are in the files, and neither the folders' names nor
@@ -178,8 +202,9 @@ PARTITION: Mapping[str, tuple[str, ...]] = {
     "ticks": ("month",),
 }
 COMPUTED = ("month", "ts_ns", "revision")
-# Columns that files of version 0.1 do not have; null there.
+# Columns that files of earlier versions do not have; null there.
 ADDED: Mapping[str, tuple[str, ...]] = {
+    "bars": ("verdict",),
     "symbols": ("base_from", "price_type", "price_types", "segments", "align", "zone", "incomplete"),
 }
 # Their rows of the last session change until it is over, so those have a file of their own.

@@ -94,7 +94,10 @@ def pinned_catalog(tables: TableFiles) -> Catalog:
     }
     return Catalog(
         {name: path for files in named.values() for name, path in files.items()},
-        {table: create_view(table, [SCHEME + name for name in files]) for table, files in named.items()},
+        {
+            table: create_view(table, [SCHEME + name for name in files], older=lacks_columns(table, tables[table]))
+            for table, files in named.items()
+        },
         helper_statements(tables),
     )
 
@@ -103,7 +106,10 @@ def native_catalog(tables: TableFiles) -> Catalog:
     """Catalog of views over the files' own paths; the pinned catalog if a table folder has a pattern character."""
     if any(PATTERN_CHARACTERS.search(str(table_folder(path))) for paths in tables.values() for path in paths):
         return pinned_catalog(tables)
-    views = {table: create_view(table, list(map(str, paths))) for table, paths in tables.items()}
+    views = {
+        table: create_view(table, list(map(str, paths)), older=lacks_columns(table, paths))
+        for table, paths in tables.items()
+    }
     return Catalog({}, views, helper_statements(tables))
 
 
@@ -145,8 +151,23 @@ def table_folder(path: Path) -> Path:
     return folder
 
 
-def create_view(table: str, addresses: Sequence[str]) -> str:
-    """SQL `CREATE VIEW` over Parquet addresses with the table's exact columns and types; no rows without addresses."""
+def lacks_columns(table: str, paths: Sequence[Path]) -> bool:
+    """Whether the oldest of an export's files lacks a column that an earlier version did not write."""
+    if not paths or table not in ADDED:
+        return False
+    # A column that is written once is written ever after, and names of files begin with their revision.
+    oldest = min(paths, key=lambda path: int(number) if (number := path.name.partition("-")[0]).isdecimal() else 0)
+    try:
+        return not set(ADDED[table]) <= set(pl.read_parquet_schema(oldest))
+    except (OSError, pl.exceptions.PolarsError):
+        return False  # DuckDB names the file when it reads it
+
+
+def create_view(table: str, addresses: Sequence[str], *, older: bool = False) -> str:
+    """SQL `CREATE VIEW` over Parquet addresses with the table's exact columns and types; no rows without addresses.
+
+    `older`: some of the files lack columns, which the view has as nulls.
+    """
     columns = {quoted_name(name): sql_type(dtype) for name, dtype in TABLES[table].items()}
     if not addresses:
         nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
@@ -155,9 +176,8 @@ def create_view(table: str, addresses: Sequence[str]) -> str:
     files = ", ".join(map(quoted_text, addresses))
     # Partition values are text as they stand in the folder's name: months and symbols are no numbers.
     hive = "true, hive_types_autocast=false" if "=" in addresses[0] else "false"
-    rows = f"read_parquet([{files}], hive_partitioning={hive})"
-    if table in ADDED:
-        # Files of an earlier version lack columns, which this gives as nulls.
+    rows = f"read_parquet([{files}], hive_partitioning={hive}{', union_by_name=true' * older})"
+    if older:
         nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns.items())
         rows = f"(FROM {rows} UNION ALL BY NAME SELECT {nothing} WHERE false)"
     return f"CREATE VIEW {quoted_name(table)} AS SELECT {typed} FROM {rows}"  # noqa: S608 - quoted

@@ -252,7 +252,9 @@ def append_bars(session: SessionData, sources: pl.DataFrame, zones: Mapping[str,
         coarser = spec_of_coarser_bars(specs[number], Interval.parse(interval), zones)
         for chosen, spec in ((part.filter(is_base), None), (part.filter(~is_base), coarser)):
             if chosen.height:
-                session.append(chosen.select(list(ROWS["bars"])), "bars", interval, spec=spec, provenance=provenance)
+                session.append(
+                    chosen.select(*ROWS["bars"], "verdict"), "bars", interval, spec=spec, provenance=provenance
+                )
 
 
 def spec_of_coarser_bars(base: GridSpec, interval: Interval, zones: Mapping[str, str]) -> GridSpec:

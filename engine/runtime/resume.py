@@ -53,7 +53,7 @@ def exported_rows(
     source_bars = dataset.scan("bars").filter(recent & (pl.col("origin") == "source"))
     bars = source_bars.join(bases, on=["symbol", "interval"], how="semi").collect()
     deliveries = [
-        (provenance, Delivery("bars", (part.select(list(ROWS["bars"])),), Interval.parse(interval)))
+        (provenance, Delivery("bars", (part.select(*ROWS["bars"], "verdict"),), Interval.parse(interval)))
         for provenance in PROVENANCES
         for interval in bars["interval"].unique().sort()
         if (part := bars.filter((pl.col("provenance") == provenance) & (pl.col("interval") == interval))).height

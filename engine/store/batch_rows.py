@@ -17,10 +17,12 @@ from engine.schema import (
     PROVENANCES,
     REJECTS,
     ROWS,
+    VERDICT,
     Kind,
     empty,
     rejected_rows,
     select_schema,
+    verdict_by_provenance,
 )
 from engine.store.panel_key import RAW_PRICE_TYPES
 from engine.store.views import with_series_names
@@ -43,7 +45,7 @@ def check_kind(kind: str, interval: Interval | None, provenance: str) -> None:
 
 
 def stack_batches(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -> pl.DataFrame:
-    """Stack frames (SchemaError if bad); add `batch` number, `provenance`, price type of raw kinds, null `source`, `row`.
+    """Stack frames (SchemaError if bad); add `batch` number, `provenance`, price type of raw kinds, null `source`, `row`; bars without a `verdict` get that of the provenance.
 
     Raises
     ------
@@ -54,9 +56,16 @@ def stack_batches(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -
     stacked = []
     for number, frame in enumerate(frames):
         extra = [pl.lit(None, dtype).alias(name) for name, dtype in origin.items() if name not in frame.columns]
-        fitted = select_schema(frame.with_columns(extra), {**ROWS[kind], **origin}, f"{kind} batch {number}")
+        schema = {**ROWS[kind], **origin, **({"verdict": VERDICT} if kind == "bars" else {})}
+        if kind == "bars" and "verdict" not in frame.columns:
+            extra.append(pl.lit(None, VERDICT).alias("verdict"))
+        fitted = select_schema(frame.with_columns(extra), schema, f"{kind} batch {number}")
         stacked.append(fitted.with_columns(pl.lit(number, pl.Int32).alias("batch")))
-    rows = pl.concat(stacked) if stacked else empty({**ROWS[kind], **origin, "batch": pl.Int32()})
+    rows = (
+        pl.concat(stacked)
+        if stacked
+        else empty({**ROWS[kind], **origin, **({"verdict": VERDICT} if kind == "bars" else {}), "batch": pl.Int32()})
+    )
     required = [name for name in ("symbol", "ts", "seq", "price_type") if name in rows.columns]
     lacking = [name for name in required if rows[name].null_count()]
     if lacking:
@@ -71,7 +80,10 @@ def stack_batches(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -
             raise SchemaError(f"bars: price_type: received {unknown[0]!r}; valid: {', '.join(PRICE_TYPES)}")
     else:
         rows = rows.with_columns(pl.lit(RAW_PRICE_TYPES[kind]).alias("price_type"))
-    return rows.with_columns(pl.lit(provenance, PROVENANCE).alias("provenance"))
+    rows = rows.with_columns(pl.lit(provenance, PROVENANCE).alias("provenance"))
+    if kind == "bars" and rows["verdict"].null_count():
+        rows = rows.with_columns(pl.col("verdict").fill_null(verdict_by_provenance(rows["provenance"])))
+    return rows
 
 
 def within_dates(rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 Inside one batch the last row in file order is kept: an earlier one with the same values is a duplicate, one with other values a
 conflict. Between batches a later row with the same values is a duplicate; with other values it replaces the earlier one, a correction.
+A bar that was kept against a conflict in its batch is `disputed`, one that replaced another is `corrected`: its `verdict` says so.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from engine.keys import column_values
+from engine.keys import Ints, column_values
+from engine.schema import VERDICTS, verdicts_of
+
+CORRECTED, DISPUTED = VERDICTS.index("corrected"), VERDICTS.index("disputed")
 
 
 class Settled(NamedTuple):
@@ -58,6 +63,7 @@ def settle(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str]) -> Set
     last = [pl.col(name).last().over(of_batch).alias(was) for name, was in old.items()]
     ends = pl.col("at") == pl.col("at").max().over(of_batch)
     judged = group.with_columns(*last).with_columns(ends.alias("wins"), differs(old).alias("differs"))
+    judged = judged.with_columns((~pl.col("wins") & pl.col("differs")).any().over(of_batch).alias("disputed"))
     conflicts = judged.filter(~pl.col("wins") & pl.col("differs"))
     repeats = judged.filter(~pl.col("wins") & ~pl.col("differs"))
     finals = judged.filter("wins")
@@ -69,9 +75,21 @@ def settle(rows: pl.DataFrame, key: Sequence[str], values: Sequence[str]) -> Set
         count(repeats, pl.lit(value=True), pl.lit(value=False)),
         count(later, ~pl.col("differs"), pl.col("differs")),
     ])  # fmt: skip
-    kept = finals.filter(pl.col("at") == pl.col("at").max().over(key))["at"]
+    finals = finals.with_columns((~pl.col("first") & pl.col("differs")).any().over(key).alias("corrected"))
+    winners = finals.filter(pl.col("at") == pl.col("at").max().over(key))
+    kept = winners["at"]
+    if "verdict" in rows.columns and "verdict" not in values:
+        mark = pl.when("disputed").then(pl.lit(DISPUTED)).when("corrected").then(pl.lit(CORRECTED)).otherwise(0)
+        rows = with_verdicts_at_least(rows, kept.to_numpy(), winners.select(mark.alias("mark"))["mark"].to_numpy())
     keep = ~involved | pl.int_range(rows.height, eager=True).is_in(kept.cast(pl.Int64).implode())
     return Settled(rows.filter(keep), counts, conflicts.select(rows.columns))
+
+
+def with_verdicts_at_least(rows: pl.DataFrame, at: Ints, codes: NDArray[np.int32]) -> pl.DataFrame:
+    """Rows whose `verdict` at these places is moved to the given places in `VERDICTS` where they are further down."""
+    verdicts = rows["verdict"].to_physical().to_numpy().copy()
+    verdicts[at] = np.maximum(verdicts[at], codes)
+    return rows.with_columns(verdicts_of(pl.Series(verdicts)))
 
 
 def differs(old: Mapping[str, str]) -> pl.Expr:

@@ -27,7 +27,15 @@ from engine.keys import (
     is_strictly_increasing,
     searchsorted_within,
 )
-from engine.store.deduplication import count, differs, no_counts, settle, sum_counts
+from engine.store.deduplication import (
+    CORRECTED,
+    count,
+    differs,
+    no_counts,
+    settle,
+    sum_counts,
+    with_verdicts_at_least,
+)
 
 TIER_RATIO = 3  # a part is merged into the one before it when it has grown to a third of its size
 
@@ -277,6 +285,10 @@ class Panel:
         beside = there.hstack([known.get_column(name).alias(was) for name, was in old.items()])
         is_other = beside.select(differs(old).alias("differs")).to_series()
         counts = count(there, ~is_other, is_other)
+        if "verdict" in rows.columns and "verdict" not in self.values:
+            rows = with_verdicts_at_least(rows, at, np.where(is_other.to_numpy(), CORRECTED, 0))
+            # What was disputed in this batch, and is what was there: the bar stays, its verdict does not.
+            is_other |= (there["verdict"] == "disputed") & (known["verdict"] < "disputed")
         if is_other.all():
             return rows, counts, known
         keep = np.ones(rows.height, bool)

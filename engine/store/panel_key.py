@@ -13,7 +13,7 @@ import polars as pl
 
 from engine.grid import GridSpec
 from engine.interval import BarSpec, Interval
-from engine.schema import PROVENANCE, ROWS, TS, TS_NS, Kind
+from engine.schema import PROVENANCE, ROWS, TS, TS_NS, VERDICT, Kind
 
 Layout = Literal["bars", "derived_bars", "quotes", "ticks", "open_interest"]
 
@@ -24,12 +24,13 @@ RAW_PRICE_TYPES: Mapping[Kind, str] = {"quotes": "quote", "ticks": "last", "open
 BAR_VALUES = ("open", "high", "low", "close", "volume", "size", "vwap", "trades")
 PLACE_COLUMNS = {"series": pl.Int32(), "session": pl.Date(), "ordinal": pl.Int32(), "slot": pl.Int32()}
 WRITE_COLUMNS = {"provenance": PROVENANCE, "revision": pl.Int64()}
+_BAR_WRITE_COLUMNS = {"provenance": PROVENANCE, "verdict": VERDICT, "revision": pl.Int64()}
 _BAR_AMOUNTS = {name: ROWS["bars"][name] for name in BAR_VALUES}
 _RAW = {kind: {n: t for n, t in ROWS[kind].items() if n not in ("symbol", "ts")} for kind in RAW_PRICE_TYPES}
 _COMPLETENESS = {"n_base": pl.Int32(), "n_expected": pl.Int32(), "complete": pl.Boolean(), "notional": pl.Float64()}
 PANEL_SCHEMAS: Mapping[Layout, dict[str, pl.DataType]] = {
-    "bars": {**PLACE_COLUMNS, "ts": TS, **_BAR_AMOUNTS, **WRITE_COLUMNS},
-    "derived_bars": {**PLACE_COLUMNS, "ts": TS, "ts_end": TS, **_BAR_AMOUNTS, **_COMPLETENESS, **WRITE_COLUMNS},
+    "bars": {**PLACE_COLUMNS, "ts": TS, **_BAR_AMOUNTS, **_BAR_WRITE_COLUMNS},
+    "derived_bars": {**PLACE_COLUMNS, "ts": TS, "ts_end": TS, **_BAR_AMOUNTS, **_COMPLETENESS, **_BAR_WRITE_COLUMNS},
     "quotes": {**PLACE_COLUMNS, "ts": TS_NS, **_RAW["quotes"], **WRITE_COLUMNS},
     "ticks": {**PLACE_COLUMNS, "ts": TS_NS, **_RAW["ticks"], **WRITE_COLUMNS},
     "open_interest": {**PLACE_COLUMNS, "ts": TS, **_RAW["open_interest"], **WRITE_COLUMNS},
@@ -89,12 +90,12 @@ class PanelKey(NamedTuple):
 
     @property
     def compared_columns(self) -> tuple[str, ...]:
-        """Value columns whose difference makes a row a correction; `provenance` is one only in layout `derived_bars`.
+        """Value columns whose difference makes a row a correction; `provenance`, `verdict` only in layout `derived_bars`.
 
-        The provenance of a row does not count, except in derived bars, where it summarizes the rows below.
+        The provenance and the verdict of a row do not count, except in derived bars, where they summarize the rows below.
         """
         ignored = {*PLACE_COLUMNS, "ts", "seq", "revision"}
-        ignored |= set() if self.layout == "derived_bars" else {"provenance"}
+        ignored |= set() if self.layout == "derived_bars" else {"provenance", "verdict"}
         return tuple(name for name in self.schema if name not in ignored)
 
     @property

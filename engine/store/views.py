@@ -9,7 +9,7 @@ import polars as pl
 
 from engine.grid import SessionGrid
 from engine.interval import Interval
-from engine.schema import TS
+from engine.schema import TS, VERDICT
 
 BARS_VIEW = {
     "symbol": pl.String(),
@@ -33,6 +33,7 @@ BARS_VIEW = {
     "complete": pl.Boolean(),
     "final": pl.Boolean(),
     "provenance": pl.String(),
+    "verdict": pl.String(),
 }
 
 GAPS_VIEW = {
@@ -114,7 +115,7 @@ def bars_view(
     series: pl.DataFrame,
     as_of: dt.datetime | None,
 ) -> pl.DataFrame:
-    """Stored bars as `BARS_VIEW`, in order; `final`, and only then `complete`, if ended by `as_of`; empty without grid.
+    """Stored bars as `BARS_VIEW`, in order; `final`, and only then `complete`, if ended by `as_of`; verdict `incomplete` else.
 
     Parameters
     ----------
@@ -149,6 +150,9 @@ def bars_view(
     return shown.with_columns(
         pl.lit(str(interval)).alias("interval"), pl.lit(origin).alias("origin"), final.alias("final"), *completeness,
         _as_strings(shown["provenance"]),
+    ).with_columns(
+        # What is not over, or lacks a slot, is incomplete whatever it is made of.
+        pl.when(pl.col("final") & pl.col("complete").fill_null(value=True)).then("verdict").otherwise(pl.lit("incomplete", VERDICT)).alias("verdict")
     ).select(pl.col(name).cast(dtype) for name, dtype in BARS_VIEW.items())  # fmt: skip
 
 

@@ -65,7 +65,8 @@ def bars(generation: int, symbols: list[str], minutes: int) -> pl.DataFrame:
              "ts": at(minute + days * 1440), "ts_end": at(minute + days * 1440 + 1), "session": dt.date(2013, 10, 31) + dt.timedelta(days),
              "segment": "RTH" if minute else None, "open": 1.5 + minute / 7, "high": 3.0, "low": 0.1, "close": 1.1, "volume": float(generation),
              "trades": 2**60 + minute, "n_base": 5 if interval == "5m" else None, "n_expected": minute, "complete": minute % 2 == 0,
-             "final": True, "provenance": "source"}
+             "final": True, "provenance": "source",
+             "verdict": "observed"}
             for price_type in ("last", "bid") for interval in ("1m", "5m") for s in symbols for days in (0, 1) for minute in range(minutes)
         ],
     )  # fmt: skip

@@ -53,6 +53,7 @@ def _bars(symbol: str, interval: str, minutes: int, count: int, origin: str) -> 
         *(pl.lit(minutes, dtype=pl.Int32).alias(name) for name in ("n_base", "n_expected")),
         *(pl.lit(value=True).alias(name) for name in ("complete", "final")),
         pl.lit("source").alias("provenance"),
+        pl.lit("observed").alias("verdict"),
     )
 
 

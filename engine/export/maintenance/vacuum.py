@@ -182,7 +182,8 @@ def expire_revisions(target: Path, exports: pl.DataFrame, expired: list[int], no
     staged.staged.replace(target / "exports" / file.path)
     fsync(target / "exports")
     head = delta_table.newest_version(target / "exports")
-    oldest = {table: min(pinned_versions(marked, table).values()) for table in TABLES}
+    pins = {table: pinned_versions(marked, table).values() for table in TABLES}
+    oldest = {table: min(versions) for table, versions in pins.items() if versions}
     kept = log_sums.note(log_sums.sums_of_remaining_files(target, oldest))
     notes = {"expired": ",".join(map(str, expired)), "engine_version": __version__, **kept}
     former = delta_table.file_paths(target / "exports", head)
