@@ -7,16 +7,24 @@ from pathlib import Path
 
 import polars as pl
 
-from engine.audit.audit_tables import AUDIT_TABLES
+from engine.audit.audit_tables import AUDIT_TABLES, OPTIONAL_TABLES
 from engine.errors import ExportError
 from engine.export.formats.output_formats import write_result
+from engine.publish import remove_if_exists
 
 TABLES = "tables"
 
 
 def write_audit_tables(tables: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
-    """Write each of `AUDIT_TABLES` to `folder/tables/NAME.parquet`, replacing files atomically; return the paths."""
-    return [write_result(tables[name], "parquet", folder / TABLES / f"{name}.parquet") for name in AUDIT_TABLES]
+    """Write each of `AUDIT_TABLES` to `folder/tables/NAME.parquet`, replacing files atomically; return the paths.
+
+    An optional table is written where there is one; the file of an earlier audit goes where there is none.
+    """
+    for name in OPTIONAL_TABLES:
+        if name not in tables:
+            remove_if_exists(folder / TABLES / f"{name}.parquet")
+    names = [*AUDIT_TABLES, *(name for name in OPTIONAL_TABLES if name in tables)]
+    return [write_result(tables[name], "parquet", folder / TABLES / f"{name}.parquet") for name in names]
 
 
 def is_audit(folder: Path) -> bool:
@@ -34,7 +42,8 @@ def table_files(folder: Path) -> dict[str, Path]:
     """
     if not is_audit(folder):
         raise ExportError(f"{folder}: is no audit; valid: a folder that `engine audit --output` wrote")
-    return {name: folder / TABLES / f"{name}.parquet" for name in AUDIT_TABLES}
+    paths = {name: folder / TABLES / f"{name}.parquet" for name in (*AUDIT_TABLES, *OPTIONAL_TABLES)}
+    return {name: path for name, path in paths.items() if name in AUDIT_TABLES or path.is_file()}
 
 
 def read_audit_tables(folder: Path) -> dict[str, pl.DataFrame]:

@@ -77,6 +77,17 @@ CALENDARS: Schema = dict.fromkeys(("calendar", "provider", "version", "time_zone
 # What was read: `problem` is null where nothing was wrong.
 FILES: Schema = {"source": STRING, "rows": LONG, "problem": STRING}
 
+# Of audits of exports that were filled: what second sources were asked for, and how each request ended.
+FILLS: Schema = {
+    **KEY,
+    "session": DATE,
+    "gap_start": TS,
+    "gap_end": TS,
+    "bar_count": LONG,
+    **dict.fromkeys(("cause", "source", "outcome", "detail"), STRING),
+}
+OPTIONAL_TABLES: Mapping[str, Schema] = {"fills": FILLS}
+
 AUDIT_TABLES: Mapping[str, Schema] = {
     "series": SERIES,
     "quality": QUALITY,

@@ -19,16 +19,17 @@ from importlib.resources import files
 
 import polars as pl
 
-from engine.audit.audit_tables import AUDIT_TABLES, COUNTS, KEY
+from engine.audit.audit_tables import AUDIT_TABLES, COUNTS, FILLS, KEY
 from engine.checks.findings import SEVERITIES
 from engine.errors import SchemaError
 from engine.quality.causes.cause_table import CAUSE_TABLE, EXCLUDED, EXPLAINING
 from engine.quality.score import adjusted_quality
 from engine.report.coverage import coverage, slot_shares
 from engine.report.page_data import encode_table, script_text, truncate_rows, truncate_text
-from engine.schema import select_schema
+from engine.schema import empty, select_schema
 
 SCRIPTS = ("data.js", "tables.js", "matrix.js", "strips.js", "page.js")
+OUTCOMES = ("answered", "empty", "refused")
 MOST_ROWS: Mapping[str, int] = {
     "series": 2_000,
     "findings": 5_000,
@@ -36,6 +37,7 @@ MOST_ROWS: Mapping[str, int] = {
     "outages": 1_000,
     "calendars": 200,
     "files": 1_000,
+    "fills": 1_000,
 }
 MOST_BYTES: Mapping[str, int] = {
     "series": 250_000,
@@ -44,6 +46,7 @@ MOST_BYTES: Mapping[str, int] = {
     "outages": 150_000,
     "calendars": 50_000,
     "files": 150_000,
+    "fills": 150_000,
 }
 MOST_STRIPS, MOST_STRIP_POINTS, MOST_STRIP_BYTES = 2_000, 25_000, 100_000
 MOST_SLOT_PICTURES, MOST_SLOT_COLUMNS = 6, 1_200
@@ -105,6 +108,7 @@ def audit_page(
     if absent:
         raise SchemaError(f"tables: absent: {', '.join(absent)}; valid: all of {', '.join(AUDIT_TABLES)}")
     given = {name: select_schema(tables[name], schema, name) for name, schema in AUDIT_TABLES.items()}
+    given["fills"] = select_schema(tables.get("fills", empty(FILLS)), FILLS, "fills")
     data = page_content(given, confidence) | {
         "about": {name: truncate_text(str(value)) for name, value in about.items()},
         "verdict": verdict and verdict_content(verdict),
@@ -163,6 +167,7 @@ def page_content(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[
         ),
         "calendars": tables["calendars"].sort("calendar"),
         "files": tables["files"].filter(pl.col("problem").is_not_null()),
+        "fills": tables["fills"],
     }
     chosen = shown | {
         "findings": pl.concat(
@@ -174,6 +179,7 @@ def page_content(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[
     return {
         "totals": count_totals(tables),
         "severities": {level: int((findings["severity"] == level).sum()) for level in SEVERITIES},
+        "filled": sum_answers(tables["fills"]),
         "causes": encode_table(by_cause.sort("slots", "cause", descending=[True, False])),
         "glossary": {cause.name: cause.meaning for cause in CAUSE_TABLE},
         "families": {cause.name: cause.family for cause in CAUSE_TABLE},
@@ -222,6 +228,16 @@ def top_gaps(annotated: pl.DataFrame, most: int) -> pl.DataFrame:
     latest = tied["gap_start"].bottom_k(most).max()
     close = pl.concat([annotated.filter(weight > least), tied.filter(pl.col("gap_start") <= latest)])
     return close.sort(order, descending=[False, True, *[False] * 4], maintain_order=True).head(most)
+
+
+def sum_answers(fills: pl.DataFrame) -> list[str]:
+    """Return a sentence per source on the slots that it filled and those that it did not; then of the slots that remain."""
+    slots = {outcome: pl.col("bar_count").filter(pl.col("outcome") == outcome).sum() for outcome in OUTCOMES}
+    sums = fills.group_by("source").agg(**slots).sort("source")
+    return [
+        f"{truncate_text(source)}: {answered:,} slots filled, {empty_:,} without a bar there, {refused:,} refused"
+        for source, answered, empty_, refused in sums.select("source", *OUTCOMES).iter_rows()
+    ]
 
 
 def count_totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:

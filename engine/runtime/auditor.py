@@ -20,7 +20,7 @@ from typing import Any, Literal, Never
 import polars as pl
 
 from engine.arguments import Day, Instant, Names, check_arguments, path_of, refuse_unknown
-from engine.audit.audit_tables import AUDIT_TABLES, KEY, VOLUMES
+from engine.audit.audit_tables import AUDIT_TABLES, FILLS, KEY, VOLUMES
 from engine.audit.gap_findings import gap_findings
 from engine.audit.pipeline import IN_PROCESS, BlockRunner, attribute_gaps
 from engine.audit.survey import FILES, CheckedAxis, Survey, from_bytes, join_surveys, series_in_shared_slots, to_bytes
@@ -186,7 +186,7 @@ def audit(
             runner = BlockRunner(folder=Path(blocks))
             if workers.concurrency > 1:
                 runner = replace(runner, run=workers.run, blocks=BLOCKS_PER_WORKER * workers.concurrency)
-            done = build_audit(survey, options, runner)
+            done = with_fills(build_audit(survey, options, runner), inputs)
     if not strips:
         return done
     readers = [
@@ -287,6 +287,15 @@ def build_audit(survey: Survey, options: LoadOptions, runner: BlockRunner = IN_P
     return Audit(
         whole, int(survey.series["rows"].sum()), files.filter(pl.col("problem").is_null())["source"].n_unique()
     )
+
+
+def with_fills(done: Audit, inputs: Sequence[Input]) -> Audit:
+    """Copy with the table `fills` of exports that were filled from second sources; the same without any."""
+    exports = [open_dataset(one.path) for one in inputs if one.path is not None and is_local_export(one)]
+    fills = pl.concat([empty(FILLS), *(one.scan("fills").select(list(FILLS)).collect() for one in exports)])
+    if fills.is_empty():
+        return done
+    return replace(done, tables={**done.tables, "fills": fills.sort(*KEY, "gap_start", "source")})
 
 
 def with_volume_shares(series: pl.DataFrame, shares: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from engine.audit.audit_tables import AUDIT_TABLES
+from engine.audit.audit_tables import AUDIT_TABLES, FILLS
 from engine.errors import SchemaError
 from engine.quality.causes.cause_table import CAUSES
 from engine.report.page import SCRIPTS, Verdict, annotate_gaps, audit_page, top_gaps
@@ -273,3 +273,21 @@ def test_cut_a_text_of_thousands_of_characters_says_how_long_it_was(page: str) -
     long = evidence.filter(evidence.str.starts_with("eee"))
     assert long.to_list() == ["e" * 600 + "… (5000 characters)"]
     assert LONG in rows_of(data_of(page)["series"])["symbol"].to_list()
+
+
+def test_write_page_of_a_filled_export_says_what_came_from_where(audit: dict[str, pl.DataFrame]) -> None:
+    answers = [("answered", 20, None), ("empty", 3, "it has no bar in these slots"), ("refused", 5, SCRIPT)]
+    fills = pl.DataFrame(
+        [
+            {"symbol": LONG, "source": STRANGE, "outcome": outcome, "bar_count": n, "detail": why}
+            for outcome, n, why in answers
+        ],
+        schema_overrides={"detail": pl.String},
+    )
+    fills = fills.with_columns(
+        pl.lit(None, kind).alias(name) for name, kind in FILLS.items() if name not in fills.columns
+    )
+    data = data_of(audit_page({**audit, "fills": fills}, {}))
+    assert data["filled"][0].endswith(": 20 slots filled, 3 without a bar there, 5 refused")
+    assert rows_of(data["fills"]).select("outcome", "bar_count").rows() == [(one, n) for one, n, _ in answers]
+    assert data_of(audit_page(audit, {}))["filled"] == []

@@ -14,14 +14,21 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from engine.audit.audit_files import read_audit_tables
 from engine.errors import ExportError, ParameterError
+from engine.export import dataset as dataset_module
+from engine.export import session_export, tables
 from engine.export.dataset import open_dataset
 from engine.export.delta import apply_delta, read_delta
 from engine.export.maintenance.verify import verify
-from engine.export.tables import DATA_TABLES, KEYS
+from engine.export.tables import ADDED, DATA_TABLES, KEYS, TABLES
+from engine.query import sql
 from engine.runtime import fill as filling
+from engine.runtime.audit_report import write_audit
+from engine.runtime.auditor import run_audit
 from engine.runtime.fill import Filled, answers, drop_fill, fill
 from engine.runtime.run import export_session, load_options, run
+from engine.store import views
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 SYMBOLS = ("AAA", "BBB", "CCC")
@@ -333,3 +340,49 @@ def test_next_export_of_the_store_is_full_and_consistent(second: Path, tmp_path:
     assert export_session(made.session, tmp_path / "out") == 3
     assert_same(contents(tmp_path / "out"), before)
     assert verify(tmp_path / "out").is_empty()
+
+
+def test_audit_of_a_filled_export_has_the_answers_and_a_later_one_without_none(
+    out: Path, second: Path, tmp_path: Path
+) -> None:
+    fill(out, second, name="B")
+    done = run_audit(out)
+    assert done.tables["fills"].select("outcome", "bar_count").rows() == [
+        ("answered", 5), ("empty", 1), ("answered", 14), ("answered", 3),
+    ]  # fmt: skip
+    assert done.tables["gaps"].filter(pl.col("symbol") == "BBB")["bar_count"].sum() == 1
+    write_audit(done, tmp_path / "audit")
+    assert read_audit_tables(tmp_path / "audit")["fills"].height == 4
+    drop_fill(out, "B")
+    write_audit(run_audit(out), tmp_path / "audit")
+    assert "fills" not in read_audit_tables(tmp_path / "audit")
+
+
+def test_export_of_an_earlier_version_is_read_verified_and_filled(
+    second: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write(tmp_path / "a", [bars("AAA"), bars("BBB", HOLES)])
+    with monkeypatch.context() as then:
+        then.setitem(TABLES, "bars", {name: kind for name, kind in TABLES["bars"].items() if name != "verdict"})
+        then.setitem(ADDED, "bars", ())
+        then.setattr(session_export, "holds_fills", lambda _: True)  # which leaves the table `fills` alone
+        for module in (tables, dataset_module, session_export):
+            then.setattr(module, "DATA_TABLES", tuple(name for name in DATA_TABLES if name != "fills"))
+        then.setattr(views, "BARS_VIEW", {k: v for k, v in views.BARS_VIEW.items() if k != "verdict"})
+        run(files, OPTIONS, export=tmp_path / "old")
+    shutil.rmtree(tmp_path / "old" / "fills", ignore_errors=True)
+    assert "fills" not in open_dataset(tmp_path / "old").tables
+    assert verify(tmp_path / "old").is_empty()
+    before = contents(tmp_path / "old")
+    assert before["bars"]["verdict"].null_count() == before["bars"].height
+    assert sql(tmp_path / "old", "SELECT count(*) AS n FROM bars WHERE verdict IS NULL")["n"].item() > 0
+    fill(tmp_path / "old", second, name="B", causes=("symbol_loss", "feed_loss", "unknown"))
+    told = sql(
+        tmp_path / "old", "SELECT verdict, count(*) AS n FROM bars WHERE interval = '1m' GROUP BY ALL ORDER BY ALL"
+    )
+    assert dict(told.iter_rows())["filled"] == 22
+    assert verify(tmp_path / "old").is_empty()
+    drop_fill(tmp_path / "old", "B")
+    now = contents(tmp_path / "old")
+    assert now["bars"].drop("verdict").equals(before["bars"].drop("verdict"))
+    assert_same(now, before, "gaps", "quality", "symbols", "fills")

@@ -76,7 +76,7 @@ function figures() {
 }
 
 function bar() {
-  const links = [["coverage", "Coverage"], ["slots", "Slots of the day"], ["symbols", "Symbols"], ["causes", "Causes"], ["findings", "Findings"], ["gaps", "Gaps"], ["outages", "Outages"], ["calendars", "Calendars"], ["files", "Files"], ["glossary", "Glossary"]];
+  const links = [["coverage", "Coverage"], ["slots", "Slots of the day"], ["symbols", "Symbols"], ["causes", "Causes"], ["findings", "Findings"], ["gaps", "Gaps"], ["outages", "Outages"], ...(data.filled.length ? [["fills", "Filled"]] : []), ["calendars", "Calendars"], ["files", "Files"], ["glossary", "Glossary"]];
   const list = el("ul", { class: "links" }, ...links.map(([id, text]) => el("li", {}, el("a", { href: "#" + id, text }))));
   const quality = choice("Quality", [[false, "Raw"], [true, "Adjusted"]], settings.adjusted, (value) => set("adjusted", value));
   const times = choice("Times", [[false, "Venue time"], [true, "UTC"]], settings.utc, (value) => set("utc", value));
@@ -415,6 +415,28 @@ function outagesSection() {
   node.append(note(of("outages", o.rows, o.of)));
 }
 
+function fillsSection() {
+  if (!data.filled.length) return;
+  const node = section("fills", "Filled from other sources", "What was asked for, from where, and how each request ended. What remains missing is among the gaps.");
+  node.append(el("ul", {}, ...data.filled.map((text) => el("li", { text }))));
+  const f = readTable(data.fills);
+  tables.fills = new Table(node, {
+    what: "requests", rows: f.rows, of: f.of, first: 15, empty: "Nothing was asked for.",
+    columns: [
+      { label: "Symbol", text: (i) => f.symbol[i] || "", kind: "tight" },
+      { label: "Price", text: (i) => f.price_type[i] || "", kind: "tight", slight: true },
+      { label: "From", text: (i) => instant(f.gap_start[i], "UTC"), value: (i) => f.gap_start[i], kind: "tight" },
+      { label: "To", text: (i) => ending(f.gap_start[i], f.gap_end[i], "UTC"), value: (i) => f.gap_end[i], kind: "tight", slight: true },
+      { label: "Slots", text: (i) => count(f.bar_count[i]), value: (i) => f.bar_count[i], kind: "number" },
+      { label: "Cause", text: (i) => causeName(f.cause[i] || "unknown"), render: (i) => causeText(f.cause[i] || "unknown"), kind: "tight" },
+      { label: "Source", text: (i) => f.source[i] || "" },
+      { label: "Answer", text: (i) => f.outcome[i] || "", kind: "tight" },
+      { label: "Detail", text: (i) => f.detail[i] || "", kind: "wide" },
+    ],
+  });
+  node.append(note(of("requests", f.rows, f.of)));
+}
+
 // --- calendars, files, glossary ------------------------------------------------------------------------------------
 
 function calendarsSection() {
@@ -451,7 +473,7 @@ function glossarySection() {
 
 headline();
 bar();
-for (const build of [coverageSection, slotsSection, symbolsSection, causesSection, findingsSection, gapsSection, outagesSection, calendarsSection, filesSection, glossarySection]) build();
+for (const build of [coverageSection, slotsSection, symbolsSection, causesSection, findingsSection, gapsSection, outagesSection, fillsSection, calendarsSection, filesSection, glossarySection]) build();
 
 onSettings((name) => { if (name === "utc") Object.values(tables).forEach((table) => { table.haystack.fill(undefined); table.refresh(); }); });
 window.addEventListener("beforeprint", () => {
