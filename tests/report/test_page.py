@@ -279,7 +279,7 @@ def test_write_page_of_a_filled_export_says_what_came_from_where(audit: dict[str
     answers = [("answered", 20, None), ("empty", 3, "it has no bar in these slots"), ("refused", 5, SCRIPT)]
     fills = pl.DataFrame(
         [
-            {"symbol": LONG, "source": STRANGE, "outcome": outcome, "bar_count": n, "detail": why}
+            {"symbol": LONG, "source": RTL, "outcome": outcome, "bar_count": n, "detail": why}
             for outcome, n, why in answers
         ],
         schema_overrides={"detail": pl.String},
