@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from engine.calendars.providers import SessionCalendar
 
+SpreadsheetSafe = Annotated[
+    bool, typer.Option(help="CSV: a ' before text that a spreadsheet would take for a formula.")
+]
+
 
 @app.command()
 def sql(
@@ -39,6 +43,7 @@ def sql(
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that a query may run.")] = 60.0,
     memory: Annotated[str, typer.Option(help="What a query may take.")] = "2GB",
+    spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Query an export or an audit with SQL (read-only). Without a query: a prompt, or the statements of standard input.
 
@@ -57,6 +62,7 @@ def sql(
         limit=limit,
         timeout=timeout,
         memory=memory,
+        spreadsheet_safe=spreadsheet_safe,
     )
 
 
@@ -128,9 +134,7 @@ def export_files(
     consumer: Annotated[
         str | None, typer.Option(help="What changed since this name was last given, and take note.")
     ] = None,
-    spreadsheet_safe: Annotated[
-        bool, typer.Option(help="CSV: a ' before text that a spreadsheet would take for a formula.")
-    ] = False,
+    spreadsheet_safe: SpreadsheetSafe = False,
 ) -> None:
     """Write an export, or its changes (--since, --consumer), as JSON, NDJSON, CSV, Parquet or Arrow files.
 

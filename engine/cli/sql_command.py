@@ -24,6 +24,7 @@ def run_sql(
     limit: int | None = None,
     timeout: float = 60.0,
     memory: str = "2GB",
+    spreadsheet_safe: bool = False,
 ) -> None:
     """Answer `query` on `out` (export or audit), with `audit` beside it as `audit_NAME`; None: prompt or standard input."""
     # The child starts now at the latest.
@@ -32,7 +33,7 @@ def run_sql(
         from engine.query.api import QuerySession
         from engine.query.request import Limits
 
-        writer = AnswerWriter.of(form, output, limit)
+        writer = AnswerWriter.of(form, output, limit, spreadsheet_safe=spreadsheet_safe)
         limits = Limits(timeout, memory)
         target, also = query_target(out, audit)
         at = revision_of(out, revision, as_of)

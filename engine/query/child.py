@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60.0
 TIMEOUT_SIGNALS = (14, 24)  # SIGALRM, SIGXCPU
+MEMORY_SIGNALS = (6, 9)  # SIGABRT: no memory for C++; SIGKILL: none for the system
 OUTSIDE_SIGNALS = (1, 2, 3, 15)  # SIGHUP, SIGINT, SIGQUIT, SIGTERM: no limit does that, and no want of memory
 READ_BYTES = 1 << 20
 # Nothing to collect while modules load; and Arrow loads in a third of the time without NumPy, which no result needs.
@@ -78,6 +80,13 @@ class Child:
             process.kill()
             process.communicate()
 
+    def restart_if_ended(self) -> subprocess.Popen[bytes]:
+        """The running process; another one, started now, where the last one was closed or died."""
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            self._process = start_process()
+        return self._process
+
     def ask(self, request: Request) -> ChildResult:
         """Run a query in the child and return its result; restart a dead child, and kill it after any exception.
 
@@ -88,11 +97,9 @@ class Child:
         ExportError
             A file cannot be read.
         """
-        if self._process is None or self._process.poll() is not None:
-            self.close()
-            self._process = start_process()
+        process = self.restart_if_ended()
         try:
-            return _Conversation(self._process, request).result()
+            return _Conversation(process, request).result()
         except BaseException:
             # After an error its memory is in no known state, and the rest of an answer may be on its way.
             self.close()
@@ -198,8 +205,8 @@ class _Conversation:
         return content
 
     def _died(self) -> QueryError:
-        """Reap the ended child; return a QueryError by its exit: timeout, ended from outside, memory or exit code."""
-        # Its limits end it by a signal; DuckDB may also crash for want of memory.
+        """Reap the ended child; return a QueryError by its exit: timeout, ended from outside, crash or exit code."""
+        # Its limits end it by a signal. Out of memory, DuckDB aborts or the system kills it; a crash is none of both.
         _, output = self._process.communicate()
         code = self._process.returncode
         limits = self._request.limits
@@ -207,10 +214,23 @@ class _Conversation:
             return limits.timeout_error()
         if -code in OUTSIDE_SIGNALS:
             return QueryError(f"the query's process was ended from outside (signal {-code}); ask again")
+        if -code in MEMORY_SIGNALS:
+            return QueryError(f"{limits.memory_error()} (its process died of {signal_name(-code)})")
         if code < 0:
-            return QueryError(f"{limits.memory_error()} (its process died of signal {-code})")
+            return QueryError(
+                f"this statement crashed DuckDB ({signal_name(-code)}) in the query's process, which is started anew; "
+                "ask it in another way"
+            )
         last = output.decode(errors="replace").strip().splitlines()[-1:]
         return QueryError(f"the query's process ended with code {code}: {' '.join(last) or 'it said nothing'}")
+
+
+def signal_name(number: int) -> str:
+    """`signal 11, SIGSEGV`; the number alone where the system has no name for it."""
+    try:
+        return f"signal {number}, {signal.Signals(number).name}"
+    except ValueError:
+        return f"signal {number}"
 
 
 def start_process() -> subprocess.Popen[bytes]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 Columns = Mapping[str, Sequence[str]]
 
 SUGGESTIONS = 3
+STACK_TRACE = "\n\nStack Trace:"
 
 UNKNOWN_NAME = {
     "table": (r"Table with name (?P<name>.+?) does not exist", r'Referenced table "(?P<name>.+?)" not found'),
@@ -20,8 +21,9 @@ UNKNOWN_NAME = {
 
 
 def error_text(error: BaseException) -> str:
-    """Message of an error, stripped; only the last line's message where it begins with a Python traceback."""
-    text = str(error).strip()
+    """Message of an error, stripped; of a Python traceback the last line's, of DuckDB's internal errors no stack trace."""
+    # A stack trace names the folders of the installation, and nothing that the author of a query can use.
+    text = str(error).partition(STACK_TRACE)[0].strip()
     if text.startswith("Traceback"):
         return text.splitlines()[-1].partition(": ")[2]
     return text

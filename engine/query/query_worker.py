@@ -73,12 +73,11 @@ def main() -> None:
     for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(limit, (0, 0))
     messages = _Messages(sys.stdout.buffer)
-    reserved = reserved_bytes()
     gc.enable()
     try:
         for line in sys.stdin.buffer:
             request = Request.parse(line)
-            with operating_system_limits(request, reserved):
+            with operating_system_limits(request):
                 run_request(request, messages)
     except BrokenPipeError:
         pass  # nobody listens any more
@@ -105,10 +104,11 @@ def run_request(request: Request, messages: _Messages) -> None:
 
 
 @contextmanager
-def operating_system_limits(request: Request, reserved: int) -> Iterator[None]:
+def operating_system_limits(request: Request) -> Iterator[None]:
     """Set CPU, wall-time and (Linux) memory limits of this process for the block; only the alarm is reset after it."""
     limits = request.limits
     threads = limits.threads or os.cpu_count() or 1
+    reserved = reserved_bytes()  # grows with what allocators keep of former queries
     if reserved:
         frames = sum(Path(path).stat().st_size for path in request.frames.values())
         slack = SLACK_BYTES + SLACK_BYTES_PER_THREAD * threads

@@ -65,6 +65,15 @@ def test_sql_output_takes_the_form_of_its_ending(engine, out: Path, tmp_path: Pa
         assert read(tmp_path / name)["n"].to_list() == [7]
 
 
+def test_sql_spreadsheet_safe_makes_formulas_text(engine, out: Path, tmp_path: Path) -> None:
+    query = "SELECT '=cmd|x' AS name, -1 AS n"
+    safe = engine("sql", out, query, "--format", "csv", "--spreadsheet-safe").out
+    assert (safe, engine("sql", out, query, "--format", "csv").out) == ("name,n\n'=cmd|x,-1\n", "name,n\n=cmd|x,-1\n")
+    assert engine("sql", out, query, "--output", tmp_path / "a.csv", "--spreadsheet-safe").code == 0
+    assert (tmp_path / "a.csv").read_text() == safe
+    assert "valid: with csv" in engine("sql", out, query, "--spreadsheet-safe").err
+
+
 def test_sql_revision_and_instant_choose_the_state(engine, tmp_path: Path) -> None:
     tables = _tables()
     _export(tmp_path / "out", tables)

