@@ -51,7 +51,7 @@ MINUTES = (
 )
 LEAST_BARS = 300  # of a symbol that something is planted into
 
-# Untouched.
+# Untouched. Not lean/future/hkfe: no calendar here has the hours of futures in Hong Kong in 2013.
 UNTOUCHED = (
     *MINUTES,
     Folder("lean/equity/usa/second", "XNYS"),
@@ -72,7 +72,6 @@ UNTOUCHED = (
     Folder("lean/crypto/coinbase/second", "24/7"),
     Folder("lean/future/cme/hour", "CME_INDEX"),
     Folder("lean/future/comex/hour", "COMEX_METALS"),
-    Folder("lean/future/hkfe/hour", "XHKG"),
     Folder("lean/future/eurex/minute", "EUREX_INDEX"),
     Folder("lean/index/usa/minute", "XNYS"),
     Folder("lean/index/ose/minute", "XTKS"),
@@ -108,6 +107,7 @@ EXPLAINED = (
     Explained("lean/forex/fxcm/second", "crossed", "EURUSD", 20),
     Explained("lean/forex/fxcm/hour", "crossed", "EURUSD", 20),
     Explained("nautilus/fxcm", "crossed", "GBPUSD", 20),
+    Explained("lean/forex/fxcm/hour", "unscheduled", "EURUSD", 11),
     Explained("lean/future/cme/minute", "unscheduled", "", 13),
     Explained("lean/future/cme/hour", "unscheduled", "", 13),
     Explained("lean/future/comex/minute", "unscheduled", "", 13),

@@ -469,15 +469,15 @@ def segment_slots_of(gaps: pl.DataFrame, wanted: pl.DataFrame) -> Ints:
 
 
 def ordinals_there(wanted: pl.DataFrame, away: pl.DataFrame) -> pl.DataFrame:
-    """`series, first, last`: ordinals in which each series is a witness, without segments that lie in gaps `away`."""
+    """`series, first, last`: ordinals in which each series is a witness, without segments that gaps `away` fill."""
     edges = [pl.col("ordinal").min().alias("first"), pl.col("ordinal").max().alias("last")]
     if away.is_empty():
         return wanted.group_by("series").agg(edges)
     key = ["series", "ordinal"]
-    gone = wanted.join(
-        away.select(key).unique(), on=key, how="left", maintain_order="left", coalesce=False, suffix="_away"
-    )
-    gone = gone.with_columns(pl.col("ordinal_away").is_not_null().alias("away"))
+    # A symbol that goes away within a session, or comes back within one, was there in that session.
+    lacking = away.group_by(key).agg(pl.col("bar_count").sum().alias("lacking"))
+    gone = wanted.join(lacking, on=key, how="left", maintain_order="left")
+    gone = gone.with_columns((pl.col("lacking").fill_null(0) >= pl.col("slots")).alias("away"))
     part = (pl.col("away") != pl.col("away").shift(1).over("series")).fill_null(value=False).cum_sum().alias("part")
     there = gone.with_columns(part).filter(~pl.col("away"))
     return there.group_by("series", "part").agg(edges).drop("part")
