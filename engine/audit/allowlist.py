@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from engine.audit.events import fits_all_parts
 from engine.audit.rule_language import nearest
 from engine.audit.rules import matching
 from engine.errors import ParameterError
@@ -27,12 +29,20 @@ class Allowance:
     reason: str
     until: dt.date
 
-    def matches(self, found: pl.DataFrame) -> pl.Series:
-        """Mask findings that fit ALL patterns (fingerprint exactly, null never), also if the entry has expired."""
+    def matches(self, found: pl.DataFrame, parts: pl.DataFrame | None = None) -> pl.Series:
+        """Mask findings that fit ALL patterns (fingerprint exactly, null never), also if the entry has expired.
+
+        A pattern on symbols fits an event of several (`parts`) if it fits all of them.
+        """
         fits = pl.select(pl.repeat(value=True, n=found.height, dtype=pl.Boolean)).to_series()
         for name, pattern in self.fits.items():
             values = found[name].cast(pl.String)
-            fits &= (values == pattern).fill_null(value=False) if name == "fingerprint" else matching(values, [pattern])
+            if name == "fingerprint":
+                fits &= (values == pattern).fill_null(value=False)
+            elif name == "symbol" and parts is not None:
+                fits &= fits_all_parts(found, parts, partial(matching, patterns=[pattern]))
+            else:
+                fits &= matching(values, [pattern])
         return fits
 
     def __str__(self) -> str:

@@ -64,6 +64,9 @@ OUTAGES: Schema = {
     "confidence": FLOAT,
     "evidence": STRING,
 }
+# Findings that another one tells: as one of its parts (the same in another series), or as its consequence. `finding` is
+# the fingerprint of that one.
+PARTS: Schema = {"finding": STRING, "role": STRING, **{n: t for n, t in FINDINGS.items() if n != "parts"}}
 # Bars around the gaps that the report draws.
 STRIPS: Schema = {**KEY, "gap_start": TS, "ts": TS, "close": FLOAT, "volume": FLOAT}
 SESSIONS: Schema = {
@@ -94,6 +97,7 @@ AUDIT_TABLES: Mapping[str, Schema] = {
     "gaps": GAPS,
     "outages": OUTAGES,
     "findings": FINDINGS,
+    "parts": PARTS,
     "strips": STRIPS,
     "sessions": SESSIONS,
     "calendars": CALENDARS,

@@ -180,7 +180,12 @@ def findings_of_json(rows: list[dict[str, Any]]) -> pl.DataFrame:
     as_text = {
         name: pl.String() if name in ("session", "start_ts", "end_ts") else dtype for name, dtype in FINDINGS.items()
     }
-    frame = pl.DataFrame([{name: row[name] for name in FINDINGS} for row in rows], schema=as_text, orient="row")
+    # Audits of earlier versions do not count parts.
+    frame = pl.DataFrame(
+        [{name: row[name] for name in FINDINGS} for row in ({"parts": None, **row} for row in rows)],
+        schema=as_text,
+        orient="row",
+    )
     stamps = [
         pl.col(name).str.to_datetime(STAMP, time_unit="us", time_zone="UTC").cast(TS) for name in ("start_ts", "end_ts")
     ]

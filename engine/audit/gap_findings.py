@@ -11,6 +11,7 @@ from engine.interval import Interval
 from engine.quality.causes.cause_table import CAUSE_TABLE, REPORTED
 
 KEY = ["symbol", "price_type", "interval", "session"]
+CHAIN = ["symbol", "price_type", "interval", "cause", "run"]
 US = 1_000_000
 SEVERITY = {cause.name: cause.severity for cause in CAUSE_TABLE}
 WORDS = {cause.name: cause.text for cause in CAUSE_TABLE}
@@ -99,12 +100,28 @@ def uncovered_findings(gaps: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def gap_owners(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
+    """The gaps that a finding reports, with its fingerprint as `owner`: that of their outage, or of their series' chain."""
+    of_outages = outages.filter(pl.col("missing") > 0).select("outage_id").with_columns(
+        outage_findings(outages)["fingerprint"].alias("owner")
+    )  # fmt: skip
+    own = gaps_outside_outages(gaps, outages)
+    chains = own.select(CHAIN).unique(maintain_order=True).with_columns(
+        series_gap_findings(gaps, outages)["fingerprint"].alias("owner")
+    )  # fmt: skip
+    parts = [
+        gaps.join(of_outages, on="outage_id", maintain_order="left"),
+        own.join(chains, on=CHAIN, maintain_order="left").drop("run"),
+    ]
+    return pl.concat(parts)
+
+
 def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
     """One finding per outage: check name its cause, `count` missing bars, `value` confidence, `source` the calendar."""
     cause = pl.col("cause")
     message = pl.format("{}: {} symbols lack {} bars", cause.replace_strict(WORDS), "symbols", "missing")
     return findings(
-        outages.select(
+        outages.filter(pl.col("missing") > 0).select(
             pl.format("{}", cause).alias("check_name"),
             cause.replace_strict(SEVERITY, return_dtype=pl.String).alias("severity"),
             pl.col("first_session").alias("session"),
@@ -122,27 +139,17 @@ def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
 
 def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
     """One finding per series, `REPORTED` cause, chain of gaps outside outages (no id: one chain); longest's evidence."""
-    own = gaps.filter(
-        pl.col("cause").is_in([name for name in REPORTED if name != "not_covered"])
-        & ~pl.col("outage_id").is_in(outages["outage_id"].implode()).fill_null(value=False)
-    )
+    own = gaps_outside_outages(gaps, outages)
     cause = pl.col("cause")
-    # Habits of the calendar have no name of their own: one finding for all sessions of a series.
-    run = pl.coalesce("outage_id", pl.format("{} every session", cause)).alias("run")
-    key = ["symbol", "price_type", "interval", "cause", "run"]
     longest = pl.col("bar_count").arg_max()
-    summed = (
-        own.with_columns(run)
-        .group_by(key, maintain_order=True)
-        .agg(
-            pl.col("session").first(),
-            pl.col("gap_start").min().alias("start_ts"),
-            pl.col("gap_end").max().alias("end_ts"),
-            pl.col("bar_count").sum().alias("count"),
-            pl.len().alias("gaps"),
-            pl.col("confidence").get(longest).alias("value"),
-            pl.col("evidence").get(longest),
-        )
+    summed = own.group_by(CHAIN, maintain_order=True).agg(
+        pl.col("session").first(),
+        pl.col("gap_start").min().alias("start_ts"),
+        pl.col("gap_end").max().alias("end_ts"),
+        pl.col("bar_count").sum().alias("count"),
+        pl.len().alias("gaps"),
+        pl.col("confidence").get(longest).alias("value"),
+        pl.col("evidence").get(longest),
     )
     several = pl.when(pl.col("gaps") > 1).then(pl.format(" in {} gaps", "gaps")).otherwise(pl.lit(""))
     message = pl.concat_str([cause.replace_strict(WORDS), pl.format(": {} missing bars", "count"), several])
@@ -163,3 +170,13 @@ def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFra
             cause.replace_strict(REMEDY, return_dtype=pl.String).alias("remedy"),
         )
     )
+
+
+def gaps_outside_outages(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
+    """Gaps of `REPORTED` causes that no outage has, with the `run` (outage id, or the cause) that makes them one chain."""
+    own = gaps.filter(
+        pl.col("cause").is_in([name for name in REPORTED if name != "not_covered"])
+        & ~pl.col("outage_id").is_in(outages["outage_id"].implode()).fill_null(value=False)
+    )
+    # Habits of the calendar have no name of their own: one finding for all sessions of a series.
+    return own.with_columns(pl.coalesce("outage_id", pl.format("{} every session", "cause")).alias("run"))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import polars as pl
 
 from engine.arguments import path_of
 from engine.audit.audit_tables import AUDIT_TABLES, KEY
+from engine.audit.events import fits_all_parts, roots_of_series
+from engine.audit.gap_findings import gap_owners
 from engine.audit.rule_language import EDGE_MINUTES, TABLES, Condition, nearest, parse_condition, replaced_check
 from engine.checks.findings import SEVERITIES, findings
 from engine.errors import ParameterError
@@ -193,6 +196,9 @@ def parse_rules(content: Mapping[str, Any], name: str = "rules") -> RuleSet:
 def rule_findings(tables: Tables, rules: RuleSet) -> pl.DataFrame:
     """Findings of rules, then other built-in ones with severities by rules; adds `rule`, the index of its rule, or null.
 
+    What a rule finds in gaps, outages or sessions that a built-in finding reports already is no second one: that finding
+    has the graver severity of both, and its evidence names the rule (`owners_of_broken`).
+
     Parameters
     ----------
     tables : mapping of name to DataFrame
@@ -206,16 +212,117 @@ def rule_findings(tables: Tables, rules: RuleSet) -> pl.DataFrame:
     """
     full = {name: tables.get(name, empty(schema)) for name, schema in AUDIT_TABLES.items()}
     none = findings(pl.DataFrame(schema=dict.fromkeys(("check_name", "severity", "message"), pl.String)))
-    parts = [none.with_columns(pl.lit(0, pl.Int32).alias("rule"))]
+    parts = [none.with_columns(pl.lit(0, pl.Int32).alias("rule"), pl.lit(None, pl.String).alias("owner"))]
+    built_in = with_rule_severities(full, rules)
+    owners = GapOwners(full, built_in)
     for at, rule in enumerate(rules.rules):
         if not rule.is_about_findings:
             named = [pl.lit(rule.name).alias("check_name"), pl.lit(rule.severity).alias("severity")]
             found = findings(broken_rows(full, rule).with_columns(named))
-            parts.append(found.with_columns(pl.lit(at, pl.Int32).alias("rule")))
+            owner = owners.of(rule.condition.table, found)
+            parts.append(found.with_columns(pl.lit(at, pl.Int32).alias("rule"), owner))
     # A check that is built in and a rule that finds the same thing under one name are one finding.
-    own = pl.concat(parts).unique("fingerprint", keep="first", maintain_order=True)
-    built_in = with_rule_severities(full, rules).join(own, on="fingerprint", how="anti", maintain_order="left")
+    broken = pl.concat(parts).unique("fingerprint", keep="first", maintain_order=True)
+    own = broken.filter(pl.col("owner").is_null()).drop("owner")
+    built_in = with_broken_rules(built_in, broken.drop_nulls("owner"))
+    built_in = built_in.join(own, on="fingerprint", how="anti", maintain_order="left")
     return pl.concat([own, built_in.select(own.columns)])
+
+
+def with_broken_rules(found: pl.DataFrame, broken: pl.DataFrame) -> pl.DataFrame:
+    """Built-in findings with the severity of the gravest rule that their gaps break, its number, and its name as evidence.
+
+    A severity that a rule on findings set stays.
+    """
+    rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
+    ordered = broken.sort(rank, "rule", maintain_order=True)
+    named = pl.format("{} ({})", "check_name", pl.col("message").first().over("owner", "check_name"))
+    summed = ordered.group_by("owner", maintain_order=True).agg(
+        pl.col("severity").first().alias("severity_of_rule"),
+        pl.col("rule").first().alias("broken_rule"),
+        named.unique(maintain_order=True).str.join(", ").alias("names"),
+    )
+    joined = found.join(summed, left_on="fingerprint", right_on="owner", how="left", maintain_order="left")
+    is_graver = pl.col("severity_of_rule").cast(pl.Enum(SEVERITIES)).to_physical() < rank.to_physical()
+    is_its = pl.col("rule").is_null() & pl.col("broken_rule").is_not_null()
+    said = pl.concat_str("evidence", pl.format("breaks the rule {}", "names"), separator="; ", ignore_nulls=True)
+    return joined.with_columns(
+        pl.when(is_its & is_graver).then("severity_of_rule").otherwise("severity").alias("severity"),
+        pl.when(is_its).then("broken_rule").otherwise("rule").alias("rule"),
+        said.alias("evidence"),
+    ).select(found.columns)
+
+
+class GapOwners:
+    """The built-in findings that report the gaps of an audit: what a rule says of the same gaps is theirs.
+
+    Parameters
+    ----------
+    tables : mapping of name to DataFrame
+    found : DataFrame of `FINDINGS`
+        Built-in ones that the rules leave.
+    """
+
+    def __init__(self, tables: Tables, found: pl.DataFrame) -> None:
+        self._there = found["fingerprint"]
+        self._head = tables["parts"].select(pl.col("fingerprint").alias("owner"), "finding").unique("owner")
+        self._tables, self._found = tables, found
+
+    def of(self, table: str, broken: pl.DataFrame) -> pl.Series:
+        """Per finding of a rule on a table the fingerprint of the built-in one whose gaps it is about; null: none is."""
+        keys = {
+            "gaps": (self._gaps, [*KEY, "session", "start_ts"]),
+            "outages": (self._outages, ["session", "start_ts", "end_ts"]),
+            "quality": (self._sessions, [*KEY, "session"]),
+            "series": (self._series, list(KEY)),
+        }
+        if table not in keys or broken.is_empty() or self._there.is_empty():
+            return pl.repeat(None, broken.height, dtype=pl.String, eager=True).alias("owner")
+        owners, key = keys[table]
+        named = owners.unique(key, keep="first", maintain_order=True)
+        return broken.join(named, on=key, how="left", maintain_order="left")["owner"]
+
+    def _told(self, owners: pl.DataFrame) -> pl.DataFrame:
+        """Owners as they are told: the finding of their event, if they are part of one; those that rules silence left out."""
+        joined = owners.join(self._head, on="owner", how="left", maintain_order="left")
+        return joined.with_columns(pl.coalesce("finding", "owner").alias("owner")).filter(
+            pl.col("owner").is_in(self._there.implode())
+        )
+
+    @cached_property
+    def _owned(self) -> pl.DataFrame:
+        return self._told(gap_owners(self._tables["gaps"], self._tables["outages"]))
+
+    @cached_property
+    def _gaps(self) -> pl.DataFrame:
+        return self._owned.select(*KEY, "session", pl.col("gap_start").alias("start_ts"), "owner")
+
+    @cached_property
+    def _outages(self) -> pl.DataFrame:
+        outages = self._tables["outages"]
+        ids = self._owned.select("outage_id", "owner").unique("outage_id")
+        key = [pl.col("first_session").alias("session"), "start_ts", "end_ts", "owner"]
+        return outages.join(ids, on="outage_id", maintain_order="left").select(key)
+
+    @cached_property
+    def _series(self) -> pl.DataFrame:
+        """Series whose stamps, interval or calendar are wrong: nothing else is true of them."""
+        parts = self._tables["parts"].filter(pl.col("role") == "part")
+        alone = self._found.filter(pl.col("symbol").is_not_null())
+        wrong = [roots_of_series(one) for one in (alone, parts)]
+        return self._told(pl.concat(wrong).rename({"root": "owner"})).select(*KEY, "owner")
+
+    @cached_property
+    def _sessions(self) -> pl.DataFrame:
+        """Sessions of these; and those of which one finding has at least half of the slots that are missing unexplained."""
+        key = [*KEY, "session"]
+        quality = self._tables["quality"]
+        lost = (pl.col("missing") - pl.col("explained").fill_null(0) - pl.col("excluded").fill_null(0)).alias("lost")
+        held = self._owned.group_by(*key, "owner").agg(pl.col("bar_count").sum())
+        most = held.sort("bar_count", "owner", descending=[True, False]).unique(key, keep="first", maintain_order=True)
+        half = most.join(quality.select(*key, lost), on=key).filter(2 * pl.col("bar_count") >= pl.col("lost"))
+        wrong = quality.select(key).join(self._series, on=list(KEY))
+        return pl.concat([wrong.select(*key, "owner"), half.select(*key, "owner")])
 
 
 def count_unmeasured_gaps(tables: Tables, rule: Rule) -> int:
@@ -338,12 +445,15 @@ def with_rule_severities(tables: Tables, rules: RuleSet) -> pl.DataFrame:
 def is_selected(tables: Tables, rows: pl.DataFrame, rule: Rule) -> pl.Series:
     """Mask rows that fit all set selectors: symbols, interval, cause, position, activity (of any series of the symbol)."""
     fits = pl.select(pl.repeat(value=True, n=rows.height, dtype=pl.Boolean)).to_series()
+    tests: list[Callable[[pl.Series], pl.Series]] = []
     if rule.symbols:
-        fits &= matching(rows["symbol"], rule.symbols)
+        tests.append(partial(matching, patterns=rule.symbols))
     if rule.activity:
         series = tables["series"]
         active = series.filter(pl.col("activity").is_in(rule.activity))["symbol"].unique()
-        fits &= rows["symbol"].is_in(active.implode()).fill_null(value=False)
+        tests.append(lambda symbols: symbols.is_in(active.implode()).fill_null(value=False))
+    for test in tests:
+        fits &= fits_all_parts(rows, tables["parts"], test) if rule.is_about_findings else test(rows["symbol"])
     for name, words in (("interval", rule.interval), ("cause", rule.cause), ("position", rule.position)):
         if words:
             fits &= rows[name].is_in(words).fill_null(value=False)

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from engine.arguments import check_arguments
 from engine.audit.allowlist import Allowance
-from engine.audit.audit_tables import FILES, SERIES
+from engine.audit.audit_tables import FILES, PARTS, SERIES
 from engine.audit.baseline import Baseline, mark_known, resolved_findings
 from engine.audit.rules import Rule, RuleSet, Tables, count_unmeasured_gaps, matching, rule_findings
 from engine.checks.findings import FINDINGS, SEVERITIES
@@ -44,12 +44,15 @@ class Verdict:
         By which it was judged.
     notes : tuple of str
         Entries of the allow-list that have expired or fit nothing, rules that choose no symbol.
+    parts : DataFrame of `audit_tables.PARTS`
+        What the findings consist of and explain.
     """
 
     findings: pl.DataFrame
     mended: pl.DataFrame
     rules: RuleSet
     notes: tuple[str, ...]
+    parts: pl.DataFrame = field(default_factory=lambda: empty(PARTS))
 
     @property
     def exit_code(self) -> int:
@@ -77,6 +80,18 @@ class Verdict:
     @property
     def summary(self) -> pl.DataFrame:
         """One row per check and severity, failing first: counts of failing and each state, symbols, first example."""
+        names = [self.findings.select("check_name", "severity", "symbol")]
+        names.append(
+            self.parts.join(self.findings.select("fingerprint", "severity"), left_on="finding", right_on="fingerprint")
+            .filter(pl.col("role") == "part")
+            .select("check_name", pl.col("severity_right").alias("severity"), "symbol")
+        )
+        symbols = (
+            pl.concat(names)
+            .group_by("check_name", "severity")
+            .agg(pl.col("symbol").drop_nulls().n_unique().alias("symbols"))
+        )
+        place = pl.concat_str("symbol", pl.col("session").cast(pl.String), separator=" ", ignore_nulls=True)
         states = [(pl.col("state") == state).sum().alias(state) for state in STATES]
         rank = pl.col("severity").cast(pl.Enum(SEVERITIES))
         return (
@@ -84,13 +99,14 @@ class Verdict:
             .agg(
                 pl.col("fails").sum(),
                 *states,
-                pl.col("symbol").drop_nulls().n_unique().alias("symbols"),
-                pl.concat_str(
-                    "symbol", pl.lit(" "), pl.col("session").cast(pl.String), pl.lit(": "), "message", ignore_nulls=True
-                )
+                pl.when(place == "")
+                .then("message")
+                .otherwise(pl.format("{}: {}", place, "message"))
                 .first()
                 .alias("example"),
             )
+            .join(symbols, on=["check_name", "severity"], how="left", maintain_order="left")
+            .select("check_name", "severity", "fails", *STATES, pl.col("symbols").fill_null(0), "example")
             .sort(pl.col("fails") == 0, rank, "check_name", maintain_order=True)
         )
 
@@ -120,21 +136,24 @@ def apply_rules(
         What is accepted for a time.
     """
     found = rule_findings(tables, rules)
-    found, notes = apply_allowlist(found, allowlist, today)
+    parts = tables.get("parts", empty(PARTS))
+    found, notes = apply_allowlist(found, allowlist, today, parts)
     found = compare_with_baseline(found, baseline, rules)
     found = apply_budgets(found, rules)
     judged = mark_failing(found, rules)
-    return Verdict(judged, resolved(found, baseline, tables, rules), rules, (*notes, *idle_rule_notes(tables, rules)))
+    return Verdict(
+        judged, resolved(found, baseline, tables, rules), rules, (*notes, *idle_rule_notes(tables, rules)), parts
+    )
 
 
 def apply_allowlist(
-    found: pl.DataFrame, allowlist: Sequence[Allowance], today: dt.date
+    found: pl.DataFrame, allowlist: Sequence[Allowance], today: dt.date, parts: pl.DataFrame | None = None
 ) -> tuple[pl.DataFrame, list[str]]:
     """Return (findings with `state` allowed or new, `note`; notes on entries that fit nothing or ended before `today`)."""
     found = found.with_columns(pl.lit(None, pl.String).alias("note"))
     notes = []
     for number, entry in enumerate(allowlist, 1):
-        fits = entry.matches(found)
+        fits = entry.matches(found, parts)
         if not fits.any():
             notes.append(f"allow-list entry {number} ({entry}) fits nothing: {entry.reason}")
         elif entry.until < today:
@@ -154,7 +173,10 @@ def compare_with_baseline(found: pl.DataFrame, baseline: Baseline | None, rules:
     if baseline is None:
         return found
     with_sizes = found.join(rule_tolerances(rules), on="rule", how="left", maintain_order="left").with_columns(
-        pl.col("lower_is_worse").fill_null(value=False),
+        # A built-in finding whose gaps break a rule has a value of its own kind.
+        (pl.col("lower_is_worse").fill_null(value=False) & (pl.col("check_name") == pl.col("name"))).alias(
+            "lower_is_worse"
+        ),
         pl.col("absolute").fill_null(rules.tolerance.absolute),
         pl.col("relative").fill_null(rules.tolerance.relative),
     )
@@ -170,13 +192,20 @@ def rule_tolerances(rules: RuleSet) -> pl.DataFrame:
     rows = [
         (
             at,
+            rule.name,
             rule.condition.table not in ("gaps", "findings") and rule.condition.lower_is_worse,
             rule.tolerance.absolute,
             rule.tolerance.relative,
         )
         for at, rule in enumerate(rules.rules)
     ]
-    schema = {"rule": pl.Int32, "lower_is_worse": pl.Boolean, "absolute": pl.Float64, "relative": pl.Float64}
+    schema = {
+        "rule": pl.Int32,
+        "name": pl.String,
+        "lower_is_worse": pl.Boolean,
+        "absolute": pl.Float64,
+        "relative": pl.Float64,
+    }
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 

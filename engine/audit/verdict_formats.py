@@ -21,6 +21,7 @@ from engine.errors import ParameterError
 from engine.export.formats.output_formats import write_bytes, write_result
 
 MOST_CASES = 10_000
+MOST_PARTS = 50  # of a finding, in a text
 MOST_ANNOTATIONS = 10  # of each level: what GitHub shows of one step
 LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
@@ -36,7 +37,7 @@ def to_json(verdict: Verdict) -> bytes:
     -------
     bytes
         An object: `format` and `version` of this shape, `engine` (the version that wrote it), `exit_code`,
-        `threshold`, `counts`, `summary`, `rules`, `findings`, `mended`, `notes`. Instants are ISO 8601 in UTC with
+        `threshold`, `counts`, `summary`, `rules`, `findings`, `parts` (of findings, by their fingerprint), `mended`, `notes`. Instants are ISO 8601 in UTC with
         `Z`, sessions ISO dates; what is not a number is null.
     """
     rules = [
@@ -59,6 +60,7 @@ def to_json(verdict: Verdict) -> bytes:
         "summary": verdict.summary.to_dicts(),
         "rules": rules,
         "findings": verdict.findings.to_dicts(),
+        "parts": verdict.parts.to_dicts(),
         "mended": verdict.mended.to_dicts(),
         "notes": verdict.notes,
     }
@@ -73,10 +75,14 @@ def to_junit(verdict: Verdict, most: int = MOST_CASES) -> bytes:
     the rest are one case.
     """
     shown, left = verdict.findings.head(most), verdict.findings.slice(most)
+    # A rule that is broken in a built-in finding did not pass.
+    said = set(verdict.findings["check_name"])
+    broken = set(verdict.findings["rule"].drop_nulls())
     suites: dict[str, list[Mapping[str, Any]]] = {
-        rule.name: [] for rule in verdict.rules.rules if rule.name not in set(verdict.findings["check_name"])
+        rule.name: [] for rule in verdict.rules.rules if rule.name not in said and str(rule) not in broken
     }
-    for row in shown.iter_rows(named=True):
+    names = named_parts(verdict.parts)
+    for row in ({**row, "part_names": names.get(row["fingerprint"])} for row in shown.iter_rows(named=True)):
         suites.setdefault(row["check_name"], []).append(row)
     root = ET.Element("testsuites", name="engine audit")
     for name, rows in suites.items():
@@ -172,9 +178,25 @@ def passed_case(suite: str, name: str) -> ET.Element:
     return ET.Element("testcase", name=name, classname=xml_text(f"audit.{suite}"), time="0")
 
 
+def named_parts(parts: pl.DataFrame) -> dict[str, str]:
+    """Text per fingerprint of a finding: the first 50 of its parts, each with its series and what is said of it."""
+    own = parts.filter(pl.col("role") == "part")
+    said = pl.concat_str(
+        "symbol", "price_type", "interval", pl.format("({})", "message"), separator=" ", ignore_nulls=True
+    )
+    whole = own.group_by("finding", maintain_order=True).agg(
+        said.head(MOST_PARTS).str.join("; ").alias("said"), pl.len().alias("size")
+    )
+    return {
+        finding: text + (f"; and {size - MOST_PARTS} more" if size > MOST_PARTS else "")
+        for finding, text, size in whole.iter_rows()
+    }
+
+
 def finding_text(row: Mapping[str, Any]) -> str:
     """Return lines: `severity: message`, then `name: text` of evidence, remedy, note, rule, fingerprint where not empty."""
     named = [(name, row[name]) for name in ("evidence", "remedy", "note", "rule", "fingerprint")]
+    named.append((f"parts ({row['parts']})", row.get("part_names")))
     return "\n".join([f"{row['severity']}: {row['message']}", *(f"{name}: {text}" for name, text in named if text)])
 
 

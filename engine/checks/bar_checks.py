@@ -103,12 +103,11 @@ def judge(
     DataFrame of `findings.FINDINGS`
     """
     measured = JudgeInput(frames, segments, zone, calendar, others or {}, usual_hours or {}, coarse)
-    checks = registered(BarCheck)
-    of_places = [check.checked(check.judge(measured)) for check in checks if check.finds_misplaced]
-    misplaced = misplaced_series(pl.concat([empty(FINDINGS), *of_places]))
+    of_places = judge_places(measured)
+    misplaced = misplaced_series(of_places)
     measured = replace(measured, misplaced=misplaced)
-    found = list(of_places)
-    for check in checks:
+    found = [of_places]
+    for check in registered(BarCheck):
         if not check.finds_misplaced:
             own = check.checked(check.judge(measured))
             if check.needs_places:
@@ -121,6 +120,12 @@ def misplaced_series(found: pl.DataFrame) -> pl.DataFrame:
     """Return `check.SERIES` of the series that a check of misplacing (`finds_misplaced`) names among findings."""
     names = [check.name for check in registered(BarCheck) if check.finds_misplaced]
     return found.filter(pl.col("check_name").is_in(names)).select(KEY).unique()
+
+
+def judge_places(measured: JudgeInput) -> pl.DataFrame:
+    """Findings of the checks that find misplaced series: those whose stamps, interval or calendar are wrong."""
+    checks = [check for check in registered(BarCheck) if check.finds_misplaced]
+    return pl.concat([empty(FINDINGS), *(check.checked(check.judge(measured)) for check in checks)])
 
 
 def check_bars(

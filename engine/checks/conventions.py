@@ -32,6 +32,7 @@ from engine.checks.other_calendars import (
     calendar_scores,
     try_calendars,
 )
+from engine.checks.remedies import any_of, shift_option
 from engine.checks.stamp_check import interval_findings, stamp_findings
 from engine.interval import Interval
 from engine.quality.contiguous_runs import Floats
@@ -54,6 +55,7 @@ AS_GOOD, SHOWN_CODES = 0.01, 8
 AS_LIKELY = 0.05  # so much worse than a shift that no fault of a zone explains, another calendar is the likelier cause
 LEAST_FILLED = 0.85  # of the hours of a session, after the shift: else these are shorter hours, of another venue
 POOR_FIT, BETTER_BY = 0.7, 0.2  # then the edges of sessions are not those of the rows, and tell nothing of stamps
+ASK_FOR_ZONE = "ask the vendor for the zone of the stamps"
 A_YEAR = (0, 365 * 24 * HOUR_US)  # of a zone's offsets
 ROUND_THE_CLOCK, FEW_ROWS_INSIDE, LITTLE_VOLUME_INSIDE = 0.9, 0.45, 0.9
 
@@ -246,7 +248,7 @@ def clock_finding(named: Named, fitted: Fit, at: list[int], moved: Floats, zone:
     """Build the `clock` error: `value` is the hours late of the shifted season with most rows; cause and remedy."""
     shifts = {int(fitted.offsets[g]): float(moved[g]) for g in at}
     told = {offset: shift for offset, shift in shifts.items() if shift or is_surely_right(fitted, at, offset)}
-    what, remedy = diagnose_shift(told, zone)
+    what, right_zone = diagnose_shift(told, zone)
     g = max(at, key=lambda one: (shifts[int(fitted.offsets[one])] != 0, fitted.rows[one]))
     shift = shifts[int(fitted.offsets[g])]
     best = int(np.flatnonzero(round(shift * 2) == SHIFTS)[0])
@@ -264,14 +266,22 @@ def clock_finding(named: Named, fitted: Fit, at: list[int], moved: Floats, zone:
         "severity": "error",
         "count": rows,
         "value": shift,
-        "message": f"Stamps are {abs(shift):g} hours {'late' if shift > 0 else 'early'}: {what}.",
+        "message": f"Stamps are {abs(shift):g} hour{'s' if abs(shift) != 1 else ''} {'late' if shift > 0 else 'early'}: {what}.",
         "evidence": (
             f"As stamped, {fitted.inside[g, NO_SHIFT]:.1%} of the {what_of} lies in sessions, moved by {-shift:+g} h "
             f"{fitted.inside[g, best]:.1%}; the busiest quarter of an hour begins at {busiest_local_time(fitted, g)} {zone} as "
             f"stamped; seasons: {seasons}; {rows:,} rows; confidence {sure}"
         ),
-        "remedy": remedy,
+        "remedy": shift_remedy(told, right_zone),
     }
+
+
+def shift_remedy(late_by_offset: dict[int, float], zone: str | None) -> str:
+    """Alternatives to try: the zone as `--timezone`, one shift of all seasons as `--shift`, the vendor."""
+    late = set(late_by_offset.values())
+    options = [] if zone is None else [f"--timezone {zone}"]
+    options += [shift_option(-3600 * late.pop())] if len(late) == 1 else []
+    return any_of(*options, ASK_FOR_ZONE)
 
 
 def is_surely_right(fitted: Fit, at: list[int], offset: int) -> bool:
@@ -280,46 +290,41 @@ def is_surely_right(fitted: Fit, at: list[int], offset: int) -> bool:
     return int(fitted.rows[g]) >= FEWEST_ROWS and fitted.rows_inside[g, NO_SHIFT] >= SURE
 
 
-def diagnose_shift(late_by_offset: dict[int, float], zone: str) -> tuple[str, str]:
-    """(cause, remedy) of hours late (one not 0) by UTC offset in minutes: clock change missed, UTC read twice, ..."""
+def diagnose_shift(late_by_offset: dict[int, float], zone: str) -> tuple[str, str | None]:
+    """(cause, zone that was meant, None: unknown) of hours late (one not 0) by UTC offset in minutes: clocks missed, UTC twice, ..."""
     hours = {offset / 60: shift for offset, shift in late_by_offset.items()}
     wrong = {offset: shift for offset, shift in hours.items() if shift}
     right = [offset for offset in hours if offset not in wrong]
     if right and wrong:
         return diagnose_missed_change(right[0], wrong, zone)
     if all(shift == -offset for offset, shift in wrong.items()):
-        return (
-            "they were converted to UTC twice, or UTC was read as the venue's time",
-            "read them as UTC (--timezone UTC); where they carry a zone, ask the vendor, or move them back",
-        )
+        return "they were converted to UTC twice, or UTC was read as the venue's time", "UTC"
     if all(shift == offset for offset, shift in wrong.items()):
-        return "the venue's own time was read as UTC", f"--timezone {zone}"
+        return "the venue's own time was read as UTC", zone
     if len(set(wrong.values())) == 1:
         shift = next(iter(wrong.values()))
-        far = "" if abs(shift) < FAR_HOURS else "; or these are another market's hours (--calendar)"
-        mend = (
-            f"if they were read as UTC, --timezone {fixed_zone(shift)}"
-            if shift == int(shift)
-            else f"move them by {-shift:+g} h"
-        )
-        return "the zone they were read in is another than the one they were written in", mend + far
-    return "the shift changes with the season", "ask the vendor for the zone of the stamps, and give it as --timezone"
+        far = "" if abs(shift) < FAR_HOURS else ", or these are another market's hours"
+        cause = f"the zone they were read in is another than the one they were written in{far}"
+        return cause, fixed_zone(shift) if shift == int(shift) else None
+    return "the shift changes with the season", None
 
 
-def diagnose_missed_change(right_offset: float, late_by_offset: dict[float, float], zone: str) -> tuple[str, str]:
-    """(cause, remedy) where a season is right, by the first late one: fixed offset written or read; in hours."""
+def diagnose_missed_change(
+    right_offset: float, late_by_offset: dict[float, float], zone: str
+) -> tuple[str, str | None]:
+    """(cause, zone that was meant, None: unknown) where a season is right, by the first late one: fixed offset written or read; in hours."""
     offset, shift = next(iter(late_by_offset.items()))
     if shift == right_offset - offset:
         return (
             f"the file keeps UTC{right_offset:+g} all year, and was read in a zone that changes its clocks",
-            f"--timezone {fixed_zone(right_offset)}",
+            fixed_zone(right_offset),
         )
     if shift == offset - right_offset:
         return (
             f"the venue changes its clocks, and the stamps were read as UTC{right_offset:+g} all year",
-            f"--timezone {zone}",
+            zone,
         )
-    return "they are right in one season only", "ask the vendor for the zone of the stamps, and give it as --timezone"
+    return "they are right in one season only", None
 
 
 def fixed_zone(hours: float) -> str:

@@ -25,6 +25,7 @@ FINDINGS: Schema = {
     "evidence": pl.String(),
     "remedy": pl.String(),
     "source": pl.String(),
+    "parts": pl.Int64(),
     "fingerprint": pl.String(),
 }
 SEVERITIES = ("error", "warning", "info")
@@ -43,7 +44,7 @@ def findings(rows: pl.DataFrame) -> pl.DataFrame:
         `check_name`, `severity` (one of `SEVERITIES`), `message`, and any others of `FINDINGS`: `symbol, price_type,
         interval, session` say whose and when; `start_ts` and `end_ts` (exclusive) the span; `count` how many rows or slots;
         `value` the size in the check's own unit; `evidence` what it is based on; `remedy` what would mend it; `source`
-        a file. The fingerprint is made here.
+        a file; `parts` of how many findings of single series an event consists. The fingerprint is made here.
 
     Returns
     -------

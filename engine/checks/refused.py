@@ -13,6 +13,7 @@ from engine.schema import TS, Schema, empty
 
 CONFLICT = "conflict"
 SHOWN_CELLS = 200
+MANY_REFUSED = 10  # rows of one reason
 COPY_SPREAD = 1e-4  # ratios of a copy that was adjusted as a whole differ by no more: its prices are rounded
 ADJUSTED_FEWEST = 10
 MOST_VOLUMES = 0.95  # of the rows of an adjusted copy
@@ -66,7 +67,9 @@ def sum_refused(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def refused(counts: pl.DataFrame) -> pl.DataFrame:
-    """Return one `refused` warning per file and reason; evidence is the first row's cells, cut to 200 characters.
+    """Return one `refused` finding per file and reason, an `error` from 10 rows of the reason in all files, else a `warning`.
+
+    Evidence is the first row's cells, cut to 200 characters; the fingerprint ends with the reason.
 
     Parameters
     ----------
@@ -77,10 +80,12 @@ def refused(counts: pl.DataFrame) -> pl.DataFrame:
     DataFrame of `findings.FINDINGS`
         Check `refused`; `count` is rows, `source` the file.
     """
-    return findings(
+    # By all files: how rows are shared out among them makes none of them graver.
+    is_many = pl.col("count").sum().over("reason") >= MANY_REFUSED
+    found = findings(
         counts.select(
             pl.lit("refused").alias("check_name"),
-            pl.lit("warning").alias("severity"),
+            pl.when(is_many).then(pl.lit("error")).otherwise(pl.lit("warning")).alias("severity"),
             "source",
             "count",
             pl.format("{} row(s) of this file were refused: {}.", "count", "reason").alias("message"),
@@ -88,6 +93,7 @@ def refused(counts: pl.DataFrame) -> pl.DataFrame:
             pl.lit("mend the file, or ask the vendor; the cells are in `rejects`").alias("remedy"),
         )
     )
+    return found.with_columns(pl.concat_str("fingerprint", counts["reason"], separator="|").alias("fingerprint"))
 
 
 def conflict_pairs(rejects: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
@@ -257,10 +263,10 @@ def repeats_finding(row: Row, kind: str) -> Row:
 class RefusedCheck(TableCheck):
     """Rows were refused on their way in."""
 
-    name, severities, table = "refused", ("warning",), "refused"
+    name, severities, table = "refused", ("error", "warning"), "refused"
 
     def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return one warning per file and reason of refused rows (`REFUSED`)."""
+        """Return one finding per file and reason of refused rows (`REFUSED`)."""
         return refused(rows)
 
 

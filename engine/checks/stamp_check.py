@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engine.checks.check import SERIES
 from engine.checks.clock_profile import NEAR_STEPS
 from engine.checks.findings import findings_of
+from engine.checks.remedies import any_of, shift_option
 from engine.interval import Interval
 from engine.quality.contiguous_runs import Floats
 
@@ -29,6 +30,7 @@ FEWEST_CLOSES, SHOWN = 2, 6
 SELDOM = 0.3  # of the opens have a row: more, and stamps are no ends
 ON_ONE_STEP, OFF_STEP, EVENLY = 0.995, 0.2, 1.3
 FEWEST_STAMPS, FEWEST_DAYS = 30, 10
+ASK_WHAT_IS_MARKED = "ask the vendor what a stamp marks"
 RUNGS = (60, 30, 15, 5, 1)
 
 Row = dict[str, Any]
@@ -96,7 +98,7 @@ def within_finding(named: tuple[Any, ...], second: int, opened: Floats, closes: 
         if is_late
         else f"Stamps lie within each bar, at second {second} of the minute, and are read as its start.",
         "evidence": f"all stamps are at second {second} of the minute; confidence high",
-        "remedy": f"take {second} s from the stamps, then --stamp end" if is_late else "--stamp end-inclusive",
+        "remedy": f"{shift_option(-second)} --stamp end" if is_late else "--stamp end-inclusive",
     }
 
 
@@ -154,7 +156,7 @@ def early_finding(named: tuple[Any, ...], opened: Floats, closed: Floats, edges:
             f"{opened[zero - 1]:.0f} of {edges[0]:.0f} opens have a row one step before them, {closed[zero - 1]:.0f} of "
             f"{edges[1]:.0f} closes one in their last step; confidence {'high' if edges[0] >= 2 * FEWEST_OPENS else 'moderate'}"
         ),
-        "remedy": f"add {named[2]} to the stamps before they are read (no option does), or ask the vendor what a stamp marks",
+        "remedy": any_of(shift_option(Interval.parse(named[2]).seconds), ASK_WHAT_IS_MARKED),
     }
 
 
@@ -211,7 +213,7 @@ def stamp_finding(
         "evidence": f"{evidence}; confidence {sure}",
         "remedy": "--stamp end"
         if is_end
-        else "ask the vendor what a stamp marks; --stamp end takes one step of it back",
+        else any_of(shift_option(-late * Interval.parse(named[2]).seconds), ASK_WHAT_IS_MARKED),
     }
 
 

@@ -40,6 +40,7 @@ from engine.cli.source_options import (
     OptionsFile,
     Scale,
     Segments,
+    Shift,
     SkipRows,
     SourceFormat,
     StampMark,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from engine.audit.verdict import Verdict
     from engine.runtime.audit_report import Audit
 
-MOST_SERIES = 20
+MOST_SERIES, MOST_FINDINGS = 20, 12
 
 
 @app.command()
@@ -78,6 +79,7 @@ def audit(
     layout: VendorLayout = None,
     timezone: Zone = None,
     stamp: StampMark = None,
+    shift: Shift = None,
     align: Alignment = None,
     unit: Unit = None,
     time_format: TimeFormat = None,
@@ -131,6 +133,7 @@ def audit(
         "scale": scale,
         "timezone": timezone,
         "stamp": stamp,
+        "shift": shift,
         "align": align,
         "unit": unit,
         "interval": interval,
@@ -250,7 +253,7 @@ def write_verdicts(verdict: Verdict, junit: Path | None, *, github: bool) -> Non
 
 
 def print_audit(done: Audit, verdict: Verdict, output: Path | None, *, as_json: bool) -> None:
-    """Print (unless quiet) the 20 worst series, causes of gaps, findings, headline; `as_json`: the verdict alone."""
+    """Print (unless quiet) worst series, causes of gaps, findings, the gravest in full, headline; `as_json`: the verdict alone."""
     import polars as pl
 
     from engine.audit.verdict_formats import render
@@ -280,8 +283,31 @@ def print_audit(done: Audit, verdict: Verdict, output: Path | None, *, as_json: 
     )
     print_frame("Why bars are missing", causes.sort("missing", "cause", descending=[True, False]))
     print_frame("Findings by check", verdict.summary)
+    print_findings(verdict)
     for note in verdict.notes:
         print_line(f"note: {note}")
     print_line(f"{done.rows:,} rows of {done.files:,} files; {verdict.headline}")
     if output is not None:
         print_line(f"{output / 'report.html'}: the report; engine sql {output} asks its tables")
+
+
+def print_findings(verdict: Verdict) -> None:
+    """Print the 12 gravest findings above info in full, each with its evidence and the command that mends it, if one does."""
+    import polars as pl
+
+    from engine.cli.exit_codes import correction_lines
+
+    grave = verdict.findings.filter(pl.col("severity") != "info")
+    for row in grave.head(MOST_FINDINGS).iter_rows(named=True):
+        place = " ".join(str(one) for one in (row["symbol"], row["price_type"], row["session"]) if one is not None)
+        state = "" if row["state"] == "new" else f" ({row['state']})"
+        print_line(f"{row['severity']} {row['check_name']}{state}{' ' if place else ''}{place}: {row['message']}")
+        commands = correction_lines(row["remedy"] or "")
+        said = [("why", row["evidence"]), ("remedy", None if commands else row["remedy"])]
+        for name, text in said:
+            if text:
+                print_line(f"    {name}: {text}")
+        for line in commands:
+            print_line(f"    {line.rstrip()}")
+    if grave.height > MOST_FINDINGS:
+        print_line(f"{grave.height - MOST_FINDINGS} more findings above info; --json and the table findings list all")

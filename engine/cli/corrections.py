@@ -18,6 +18,8 @@ PROPOSABLE = {
     "--interval": r"\d+[smhd]",
     "--unit": r"(?:s|ms|us|ns)\b(?!, (?:ms|us))",
     "--stamp": r"end-inclusive|start|end",
+    "--shift": r"[+-]?(?:\d+(?:\.\d+)?[dhms])+",
+    "--calendar": r"[A-Z0-9][\w/.]*(?<![.])",
     "--symbol": r"NAME|[A-Z0-9][\w.^=/-]*(?<![.])",
     "--symbol-from": _QUOTED,
     "--scale": r"\d+",

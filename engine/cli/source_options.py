@@ -62,6 +62,10 @@ SymbolFrom = Annotated[
 Scale = Annotated[int | None, typer.Option(help="Decimal digits of integers in binary cells of Parquet: 9, 16, 18.")]
 Zone = Annotated[str | None, typer.Option(help="Zone of stamps that carry none.")]
 StampMark = Annotated[str | None, typer.Option(help="What a stamp marks: start, end or end-inclusive.")]
+Shift = Annotated[
+    str | None,
+    typer.Option(help="Add this to every stamp, after its zone: --shift=-5h, --shift 1m. Days keep their dates."),
+]
 Alignment = Annotated[str | None, typer.Option(help="Where bars begin: session, clock or date.")]
 Unit = Annotated[str | None, typer.Option(help="Of numeric stamps: s, ms, us or ns.")]
 TimeFormat = Annotated[str | None, typer.Option(help="How stamps are spelled, as strftime has it: '%d.%m.%Y %H:%M'.")]

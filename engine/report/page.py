@@ -33,6 +33,7 @@ OUTCOMES = ("answered", "empty", "refused")
 MOST_ROWS: Mapping[str, int] = {
     "series": 2_000,
     "findings": 5_000,
+    "parts": 5_000,
     "gaps": 5_000,
     "outages": 1_000,
     "calendars": 200,
@@ -42,6 +43,7 @@ MOST_ROWS: Mapping[str, int] = {
 MOST_BYTES: Mapping[str, int] = {
     "series": 250_000,
     "findings": 800_000,
+    "parts": 300_000,
     "gaps": 450_000,
     "outages": 150_000,
     "calendars": 50_000,
@@ -52,6 +54,7 @@ MOST_STRIPS, MOST_STRIP_POINTS, MOST_STRIP_BYTES = 2_000, 25_000, 100_000
 MOST_SLOT_PICTURES, MOST_SLOT_COLUMNS = 6, 1_200
 MOST_REASONS = 50
 STRIP_LEVELS = 999
+PART_COLUMNS = ("finding", "role", "check_name", "symbol", "price_type", "interval", "session", "message")
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,7 @@ def page_content(tables: Mapping[str, pl.DataFrame], confidence: float) -> dict[
     shown = {
         "series": series,
         "findings": findings,
+        "parts": tables["parts"].select(*PART_COLUMNS),
         "gaps": tables["gaps"],
         "outages": tables["outages"].sort(
             ["missing", "start_ts", "calendar", "outage_id"], descending=[True, False, False, False], nulls_last=True

@@ -151,8 +151,6 @@ def write_audit(
     about: dict[str, str | int] = {
         "title": title,
         "sources": sources,
-        "rows read": done.rows,
-        **({"files read": done.files} if done.files else {}),  # a store is audited as it is
         "made": f"{now:%Y-%m-%d %H:%M UTC} by session-engine {__version__}",
     }
     shown_verdict = page.Verdict(passed=judged.exit_code == 0, text=judged.headline, reasons=judged.notes)

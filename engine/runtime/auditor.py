@@ -21,15 +21,16 @@ import polars as pl
 
 from engine.arguments import Day, Instant, Names, check_arguments, path_of, refuse_unknown
 from engine.audit.audit_tables import AUDIT_TABLES, FILLS, KEY, VOLUMES
+from engine.audit.events import events
 from engine.audit.gap_findings import gap_findings
 from engine.audit.pipeline import IN_PROCESS, BlockRunner, attribute_gaps
 from engine.audit.survey import FILES, CheckedAxis, Survey, from_bytes, join_surveys, series_in_shared_slots, to_bytes
 from engine.calendars.cache import adopt
 from engine.calendars.candidates import CandidateSegments, UsualSegments
 from engine.calendars.providers import SessionCalendar, calendar, preload_calendar
-from engine.checks.bar_checks import check_tables, judge, misplaced_series
+from engine.checks.bar_checks import check_tables, judge, judge_places, misplaced_series
 from engine.checks.calendar_check import volume_shares
-from engine.checks.check import Check, added_checks, fingerprint, register
+from engine.checks.check import Check, JudgeInput, added_checks, fingerprint, register
 from engine.checks.filled import FILLED_SLOTS, filled_slots
 from engine.checks.findings import FINDINGS
 from engine.checks.refused import REFUSED, conflict_pairs, count_refused
@@ -44,7 +45,7 @@ from engine.runtime.audited_export import export_counts, export_row_ranges
 from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
 from engine.runtime.known_slots import with_refused_slots
 from engine.runtime.load import no_data_found, read_scanned_files, store_contents, symbol_or_root
-from engine.runtime.options import Auctions, Calendars, LoadOptions, Progress
+from engine.runtime.options import Auctions, CalendarMap, Calendars, LoadOptions, Progress
 from engine.runtime.parquet_scan import (
     ROWS_PER_RANGE,
     RowRange,
@@ -54,6 +55,7 @@ from engine.runtime.parquet_scan import (
     survey_row_range,
     survey_row_ranges,
 )
+from engine.runtime.remedy_trials import Retry, Trials, measured_series, with_tried_remedies
 from engine.runtime.remote_files import RemoteFile, is_remote, remote_files
 from engine.runtime.requested_symbols import unmatched_notes
 from engine.runtime.run import load_options
@@ -66,10 +68,12 @@ from engine.sources.columns import match_columns
 from engine.sources.inputs import IN_MEMORY, Input, Sources, inputs_of, scan_inputs
 from engine.sources.options import GIB, read_arguments
 from engine.store.session_data import SessionData
+from engine.store.snapshot import Snapshot
 
 BYTES_PER_TASK = 64 << 20
 BLOCKS_PER_WORKER = 2
 A_WEEK = dt.timedelta(days=7)
+STORED = ("price_type", "open", "high", "low", "close", "volume", "vwap", "trades")  # of the bars of a store
 LARGE_BYTES = 16 << 20  # a smaller Parquet file is read like any other
 
 
@@ -186,7 +190,8 @@ def audit(
             runner = BlockRunner(folder=Path(blocks))
             if workers.concurrency > 1:
                 runner = replace(runner, run=workers.run, blocks=BLOCKS_PER_WORKER * workers.concurrency)
-            done = with_fills(build_audit(survey, options, runner), inputs)
+            retry = partial(survey_again, tasks, parts)
+            done = with_fills(build_audit(survey, options, runner, retry), inputs)
     if not strips:
         return done
     readers = [
@@ -216,6 +221,7 @@ def run_audit(
     layout: str | None = None,
     timezone: str | dt.tzinfo | None = None,
     stamp: Stamp | None = None,
+    shift: str | None = None,
     unit: Literal["s", "ms", "us", "ns"] | None = None,
     time_format: str | None = None,
     delimiter: str | None = None,
@@ -266,15 +272,20 @@ def run_audit(
     options = load_options(calendar, keep_source=evidence, **given, **read_arguments(arguments))
     if isinstance(sources, SessionData):
         snapshot = sources.snapshot()
-        done = build_audit(survey_session(sources), options)
+        done = build_audit(survey_session(sources), options, retry=partial(survey_stored_again, snapshot))
         return with_strips(done, [BarsReader(frozenset(snapshot.symbols), partial(bars_of, snapshot))])
     executor = SerialExecutor() if workers is None else ProcessExecutor(workers)
     return audit(sources, options, work=None if work is None else path_of("work", work), executor=executor)
 
 
-def build_audit(survey: Survey, options: LoadOptions, runner: BlockRunner = IN_PROCESS) -> Audit:
-    """Attribute causes to a survey's gaps and run the checks; return all tables, and numbers of rows and read files."""
-    found = pl.concat([empty(FINDINGS), *map(judge_checks, survey.checks)])
+def build_audit(
+    survey: Survey, options: LoadOptions, runner: BlockRunner = IN_PROCESS, retry: Retry | None = None
+) -> Audit:
+    """Attribute causes to a survey's gaps and run the checks; return all tables, and numbers of rows and read files.
+
+    `retry` reads rows with other options: remedies are tried with it (None: they are not).
+    """
+    found = judge_survey(survey)
     misplaced = misplaced_series(found)
     filled = pl.concat([empty(FILLED_SLOTS), *(filled_slots(one.measured, misplaced) for one in survey.checks)])
     tables = attribute_gaps(survey, calendar, options.dates, options.as_of, runner, filled)
@@ -283,10 +294,15 @@ def build_audit(survey: Survey, options: LoadOptions, runner: BlockRunner = IN_P
     files = survey.files.sort("source", "rows", "problem", nulls_last=True)
     tables = {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files}
     of_tables = check_tables(tables | {"refused": survey.refused, "conflicts": survey.conflicts})
-    whole = tables | {"findings": gap_findings(tables, pl.concat([of_tables, found]))}
-    return Audit(
-        whole, int(survey.series["rows"].sum()), files.filter(pl.col("problem").is_null())["source"].n_unique()
-    )
+    if retry is not None:
+        found = with_tried_remedies(
+            found, Trials(retry, judge_trial, options, measured_series(tables["series"], survey.checks))
+        )
+    told, parts = events(tables, gap_findings(tables, pl.concat([of_tables, found])))
+    whole = tables | {"findings": told, "parts": parts}
+    # What was read of the files: rows that were refused or repeat others, and evidence, are among them.
+    rows = (files if files.height else survey.series)["rows"].sum()
+    return Audit(whole, int(rows), files.filter(pl.col("problem").is_null())["source"].n_unique())
 
 
 def with_fills(done: Audit, inputs: Sequence[Input]) -> Audit:
@@ -307,19 +323,74 @@ def with_volume_shares(series: pl.DataFrame, shares: Sequence[pl.DataFrame]) -> 
     return joined.select(series.columns)
 
 
-def judge_checks(one: CheckedAxis) -> pl.DataFrame:
-    """Findings of the registered checks from the measurements of one axis; no rows where no bar was measured."""
+def judge_survey(survey: Survey) -> pl.DataFrame:
+    """Findings of the registered checks of bars from all measurements of a survey."""
+    return pl.concat([empty(FINDINGS), *map(judge_checks, survey.checks)])
+
+
+def survey_again(
+    tasks: Sequence[PartTask], parts: Sequence[Survey], options: LoadOptions, symbols: Sequence[str]
+) -> Survey:
+    """Survey of the rows of some symbols, read with other options from the tasks that have them; here, not in workers."""
+    wanted = set(symbols)
+    own = replace(options, keep_source=False, read=replace(options.read, symbols=tuple(symbols)))
+    surveys = []
+    for task, part in zip(tasks, parts, strict=True):
+        if not wanted.isdisjoint(part.series["symbol"]):
+            if isinstance(task, RowsTask):
+                again: PartTask = RowsTask(replace(task.rows, symbols=tuple(symbols)), own)
+            else:
+                again = FilesTask(tuple(file for file in task.files if may_hold(file, symbols)), own)
+            surveys.append(survey_task(again))
+    return join_surveys(at_base(surveys, own))
+
+
+def survey_stored_again(snapshot: Snapshot, options: LoadOptions, symbols: Sequence[str]) -> Survey:
+    """Survey of the stored base bars of some symbols, read as frames with other options; stamps carry a zone: UTC."""
+    frames, codes = {}, {}
+    for symbol in symbols:
+        known = snapshot.symbols[symbol]
+        bars = snapshot.bars(symbol, known.base_interval).filter(pl.col("provenance") != "synthetic")
+        frames[symbol] = bars.select("ts", *(name for name in STORED if name in bars.columns))
+        codes[symbol] = known.calendar
+    interval = options.interval or Interval.parse(known.base_interval)
+    calendars = options.calendars if options.calendars.default else CalendarMap(None, tuple(codes.items()))
+    options = replace(
+        options, calendars=calendars, interval=interval, read=replace(options.read, interval=interval, symbols=None)
+    )
+    tasks, _ = plan_tasks(inputs_of(frames), options)
+    return join_surveys([survey_task(task) for task in tasks])
+
+
+def judge_trial(survey: Survey) -> pl.DataFrame:
+    """Findings of stamps, interval and calendar of a survey, other calendars left out: they were tried before."""
+    whole = [empty(FINDINGS)]
+    for one in survey.checks:
+        if one.measured["ends"].height:
+            segments, zone, _, _ = hours_of(one)
+            whole.append(judge_places(JudgeInput(one.measured, segments, zone, one.axis.calendar)))
+    return pl.concat(whole)
+
+
+def hours_of(one: CheckedAxis) -> tuple[pl.DataFrame, str, dt.date, dt.date]:
+    """(segments of the calendar over the sessions that were measured, its zone, the first, the last of them)."""
     axis, ends = one.axis, one.measured["ends"]
-    if ends.is_empty():
-        return empty(FINDINGS)
     known = calendar(axis.calendar)
     first: Any = ends["session"].min()
     last: Any = ends["session"].max()
     spec = GridSpec(axis.calendar, axis.segments, axis.align, axis.zone)  # type: ignore[arg-type]
     grid = SessionGrid.build(known.segments_in_bounds(first, last), axis.interval, spec)
+    return grid.segments, known.zone, first, last
+
+
+def judge_checks(one: CheckedAxis) -> pl.DataFrame:
+    """Findings of the registered checks from the measurements of one axis; no rows where no bar was measured."""
+    if one.measured["ends"].is_empty():
+        return empty(FINDINGS)
+    segments, zone, first, last = hours_of(one)
     # The dates are trade dates of a calendar that may be the wrong one.
     others, usual = CandidateSegments(first - A_WEEK, last + A_WEEK), UsualSegments(last + A_WEEK)
-    return judge(one.measured, grid.segments, known.zone, axis.calendar, others, usual_hours=usual)
+    return judge(one.measured, segments, zone, one.axis.calendar, others, usual_hours=usual)
 
 
 def is_local_export(one: Input) -> bool:

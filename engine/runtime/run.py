@@ -122,6 +122,7 @@ def load(
     layout: str | None = None,
     timezone: str | dt.tzinfo | None = None,
     stamp: Stamp | None = None,
+    shift: str | None = None,
     unit: Literal["s", "ms", "us", "ns"] | None = None,
     time_format: str | None = None,
     delimiter: str | None = None,
@@ -182,6 +183,8 @@ def load(
         Zone of stamps that carry none: an IANA name or a fixed offset (`UTC-05`).
     stamp : {"start", "end", "end-inclusive"}, optional
         What a bar's stamp marks.
+    shift : str, optional
+        What is added to every stamp, after its zone: `-5h`, `1m`.
     unit : {"s", "ms", "us", "ns"}, optional
         Of stamps written as numbers since 1970.
     time_format : str, optional

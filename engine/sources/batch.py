@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -57,6 +58,14 @@ class Batch:
     source_symbols: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+
+    def shifted(self, offset: dt.timedelta) -> Batch:
+        """The batch with `offset` added to its stamps; bars of a day and more, which have dates, stay as they are."""
+        is_dated = self.interval is not None and not self.interval.is_intraday
+        if not offset or is_dated:
+            return self
+        moved = self.frame.with_columns((pl.col("ts") + offset).cast(self.frame.schema["ts"]))
+        return replace(self, frame=moved, notes=(*self.notes, f"{offset} was added to every stamp"))
 
     @cached_property
     def price_types(self) -> Mapping[str, frozenset[str]]:

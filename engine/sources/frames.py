@@ -68,9 +68,8 @@ def read_parquet_rows(
     SourceError
         As `read_parquet`.
     """
-    return read_parquet_batch(
-        path, Origin(str(path), "", parse_path(str(path), options), options), rows, symbols, without
-    )
+    origin = Origin(str(path), "", parse_path(str(path), options), options)
+    return read_parquet_batch(path, origin, rows, symbols, without).shifted(options.offset)
 
 
 def read_parquet_batch(
@@ -187,7 +186,7 @@ def from_frame(
     if interval is not None:
         options = replace(options, interval=Interval.parse(interval))
     table = to_polars(frame)
-    return read_frame(table, Origin(source, content_hash(table), PathFacts(), options))
+    return read_frame(table, Origin(source, content_hash(table), PathFacts(), options)).shifted(options.offset)
 
 
 def read_frame(table: pl.DataFrame, origin: Origin) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import re
 import string
@@ -25,6 +26,8 @@ TEMPLATE_FIELD = r"\{[^{}]*\}"
 TEMPLATE_FIELDS = ("symbol", "date", "interval", "price_type")
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 GIB = 1024**3
+SHIFT_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+LONGEST_SHIFT = 366 * 86_400
 MOST_SKIPPED = 1_000_000_000
 MOST_DIGITS = 38  # of a decimal of 16 bytes
 THOUSANDS = (",", ".", " ", "'", "\u2019", "_")
@@ -46,6 +49,8 @@ class ReadOptions:
         Zone of stamps that carry none: an IANA name or a fixed offset (`UTC-05`).
     stamp, align : str
         What a bar's stamp marks (`start`, `end`, `end-inclusive`) and where bars begin (`session`, `clock`, `date`).
+    shift : str
+        What is added to every stamp of ticks, quotes and bars below a day, after its zone: `-5h`, `1m`, `-90s`, `5h30m`.
     unit : str
         Of stamps written as numbers since 1970: `s`, `ms`, `us` or `ns`.
     time_format : str
@@ -84,6 +89,7 @@ class ReadOptions:
     timezone: str | None = None
     stamp: Stamp | None = None
     align: Align | None = None
+    shift: str | None = None
     unit: str | None = None
     time_format: str | None = None
     delimiter: str | None = None
@@ -122,6 +128,7 @@ class ReadOptions:
                 check(value)
         check_choice("stamp", self.stamp, get_args(Stamp))
         check_choice("align", self.align, get_args(Align))
+        parse_shift(self.shift)
         check_choice("unit", self.unit, tuple(UNIT_NS))
         for name in ("null", "ignore"):
             set_frozen(self, **{name: names_of(name, getattr(self, name), least=0) or ()})
@@ -161,12 +168,29 @@ class ReadOptions:
         """Rules for `schema.conform`: only `allow_non_positive`, whether prices of zero and below are valid."""
         return Rules(allow_non_positive=self.allow_non_positive)
 
+    @property
+    def offset(self) -> dt.timedelta:
+        """What is added to every stamp: `shift` as a duration, zero without one."""
+        return parse_shift(self.shift)
+
     def selects(self, symbol: str) -> bool:
         """Whether `symbols` is None or has this symbol, its part before `@`, or its root (`ES` of `ES.201312`)."""
         if not self.symbols:
             return True
         plain = symbol.split("@", maxsplit=1)[0]
         return any(s in (plain, symbol) or plain.startswith(f"{s}.") for s in self.symbols)
+
+
+def parse_shift(text: str | None) -> dt.timedelta:
+    """Duration of a `shift` such as `-5h` or `5h30m`, zero of None; ParameterError for other text, or 366 days and more."""
+    if text is None:
+        return dt.timedelta()
+    match = re.fullmatch(r"([+-]?)((?:\d{1,9}(?:\.\d{1,6})?[dhms])+)", text)
+    parts = re.findall(r"([\d.]+)([dhms])", match[2]) if match else []
+    seconds = sum(float(number) * SHIFT_SECONDS[unit] for number, unit in parts)
+    if match is None or seconds > LONGEST_SHIFT:
+        raise ParameterError(f"shift: received {text!r}; valid: a duration up to a year, such as -5h, 1m or 5h30m")
+    return dt.timedelta(seconds=-seconds if match[1] == "-" else seconds)
 
 
 def is_delimiter(text: str) -> bool:

@@ -46,7 +46,7 @@ def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
     def read_rows() -> list[Batch]:
         if file.frame is not None:
             return [from_frame(file.frame, options=options, source=str(file.path))]
-        return read_file(format_named(file.format), file, options)
+        return [one.shifted(options.offset) for one in read_file(format_named(file.format), file, options)]
 
     batches = contained(file.path, read_rows)
     if file.given_symbol is not None:

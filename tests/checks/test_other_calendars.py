@@ -111,10 +111,11 @@ def test_audit_of_vendor_files_names_the_calendar_that_fits(folder, wrong, code,
 
 
 def test_quotes_follow_the_trades_of_their_symbol(vendor) -> None:
-    found = engine.run_audit(vendor / "lean/equity/usa/minute/ibm", "XLON", evidence=False).tables["findings"]
-    calendars = found.filter(check_name="calendar").sort("price_type")
-    assert calendars["price_type"].to_list() == ["ask", "bid", "last"]
-    assert calendars["remedy"].n_unique() == 1
+    tables = engine.run_audit(vendor / "lean/equity/usa/minute/ibm", "XLON", evidence=False).tables
+    (finding,) = tables["findings"].filter(check_name="calendar")["fingerprint"]
+    parts = tables["parts"].filter(finding=finding, role="part")
+    assert sorted(parts["price_type"]) == ["ask", "bid", "last"]
+    assert parts["remedy"].n_unique() == 1
 
 
 def test_score_is_one_where_rows_fill_the_hours_and_only_these() -> None:

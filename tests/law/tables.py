@@ -80,7 +80,7 @@ def findings(frame: pl.DataFrame) -> pl.DataFrame:
     May differ: the file, hence the fingerprint, and how the refused rows of one reason are shared out among files.
     """
     refused = frame.filter(pl.col("check_name") == "refused").with_columns(
-        pl.col("message").str.replace(r"^\d+ row\(s\) of this file were refused: ", "").alias("reason")
+        pl.col("message").str.replace(r"^[\d,]+ row\(s\) of .* were refused: ", "").alias("reason")
     )
     by_reason = refused.group_by("check_name", "severity", "reason").agg(pl.col("count").sum()).sort("reason")
     others = (

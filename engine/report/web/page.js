@@ -309,7 +309,8 @@ function findingsSection() {
   const node = section("findings", "Findings", "What the checks found, errors first. A row opens to its remedy, its fingerprint (for lists of what is known) and a picture where there is one.");
   const f = readTable(data.findings);
   const span = (i) => zoneOf(f.symbol[i]);
-  const who = (i) => (f.symbol[i] === null ? "" : seriesName(f.symbol[i], f.price_type[i], f.interval[i]));
+  const who = (i) => (f.symbol[i] !== null ? seriesName(f.symbol[i], f.price_type[i], f.interval[i]) : f.parts[i] ? count(f.parts[i]) + " series" : "");
+  const beneath = partsOf(readTable(data.parts));
   const select = (table) => {
     const names = wordsIn(f.check_name).sort(([a], [b]) => compare(a, b));
     const pick = el("select", { "aria-label": "Check", change: () => table.choose("check_name", pick.value === "\u0000" ? [] : [pick.value]) },
@@ -336,12 +337,31 @@ function findingsSection() {
         ["Remedy", f.remedy[i]], ["Evidence", f.evidence[i]],
         ["Session", day(f.session[i])], ["Span", [instant(f.start_ts[i], span(i)), ending(f.start_ts[i], f.end_ts[i], span(i))].filter((part) => part).join(" to ")],
         ["Count", count(f.count[i])], ["Value", f.value[i] === null ? "" : amount(f.value[i])],
+        ["Parts", beneath(f.fingerprint[i], "part", f.parts[i])], ["Explains", beneath(f.fingerprint[i], "consequence")],
         ["Source", f.source[i]], ["Fingerprint", el("code", { text: f.fingerprint[i] || "" })],
       ]);
       return el("div", {}, list, strip ? drawStrip(strip, span(i), f.evidence[i]) : "");
     },
   });
   node.append(note(of("findings", f.rows, f.of)));
+}
+
+const MOST_PARTS = 30;
+
+function partsOf(p) {
+  const of = new Map();
+  for (let i = 0; i < p.rows; i += 1) {
+    const name = p.finding[i] + "\n" + p.role[i];
+    if (!of.has(name)) of.set(name, []);
+    of.get(name).push(i);
+  }
+  return (fingerprint, role, most) => {
+    const own = of.get(fingerprint + "\n" + role) || [];
+    if (!own.length) return "";
+    const left = Math.max(most || 0, own.length) - Math.min(own.length, MOST_PARTS);
+    const line = (i) => el("li", { text: [role === "part" ? "" : p.check_name[i], p.symbol[i] === null ? "" : seriesName(p.symbol[i], p.price_type[i], p.interval[i]), p.message[i]].filter((text) => text).join(": ") });
+    return el("ul", { class: "parts" }, ...own.slice(0, MOST_PARTS).map(line), left > 0 ? el("li", { text: `and ${count(left)} more (table parts)` }) : "");
+  };
 }
 
 function saidOf(message, evidence) {
