@@ -233,10 +233,14 @@ class RevisionDraft:
 
 
 class RevisionPlan(NamedTuple):
-    """The change of each table in a revision, and the revision it builds on (None when it was written in full)."""
+    """The change of each table in a revision, and the revision it builds on (None when it was written in full).
+
+    `is_skipped`: the revision is not written, because the last one holds the same rows.
+    """
 
     changes: Mapping[str, TableChange]
     since: int | None = None
+    is_skipped: bool = False
 
 
 def write_dataset(
@@ -440,7 +444,10 @@ def write_revision(
     former = Dataset(target, last, heads.exports) if last else None
     chain = RevisionChain.of(heads.exports, last + 1, state.store_id, state.store_revision, state.as_of)
     draft = RevisionDraft(target, staging, former, heads, last + 1, chain)
-    changes, since = plan(draft)
+    changes, since, is_skipped = plan(draft)
+    if is_skipped:
+        remove_if_exists(staging)
+        return last
     for change in changes.values():
         move_staged_files(change)
     notes = {"revision": str(draft.revision), "engine_version": __version__}

@@ -14,17 +14,24 @@ The tables that do not grow with the rows (`sessions`, `calendars`, `symbols`) a
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
-from engine.export.dataset import LOCK_TIMEOUT_SECONDS, RevisionDraft, RevisionPlan, StoreState, commit_revision
+from engine.export.dataset import (
+    LOCK_TIMEOUT_SECONDS,
+    Dataset,
+    RevisionDraft,
+    RevisionPlan,
+    StoreState,
+    TableChange,
+    commit_revision,
+)
 from engine.export.parquet import StagedFile, stage, stage_batches
 from engine.export.table_edits import RowChanges, TableFiles, stage_changes
-from engine.export.tables import DATA_TABLES, KEYS, TABLES, conform_table
+from engine.export.tables import KEYS, TABLES, conform_table
 from engine.schema import REJECTS, Kind, empty
 from engine.store.panel import Panel
 from engine.store.panel_key import PanelKey
@@ -45,6 +52,7 @@ def export_snapshot(
     *,
     written_at: dt.datetime,
     full: bool = False,
+    skip_unchanged: bool = False,
     lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
     """Write a store's changes (all rows if `full` or no usable base) as the target's next revision; return its number.
@@ -59,6 +67,8 @@ def export_snapshot(
         Aware; goes into `exports`.
     full : bool
         Write every table anew. Rows that did not change keep their revision.
+    skip_unchanged : bool
+        Write no revision when a running session (with an as-of time) has the rows of the last one; return that one.
     lock_timeout : float
         Seconds to wait for another exporter of this target.
 
@@ -76,7 +86,15 @@ def export_snapshot(
         revision is what it was.
     """
     state = StoreState(snapshot.store_id, snapshot.revision, written_at, snapshot.as_of)
-    return commit_revision(target, partial(plan_revision, snapshot, full=full), state, lock_timeout)
+
+    def plan(draft: RevisionDraft) -> RevisionPlan:
+        """Plan of the revision; skipped where asked for and no table changes."""
+        planned = plan_revision(snapshot, draft, full=full)
+        is_same = not any(change.fresh or change.gone for change in planned.changes.values())
+        is_running = skip_unchanged and draft.former is not None and snapshot.as_of is not None
+        return planned._replace(is_skipped=is_running and is_same)
+
+    return commit_revision(target, plan, state, lock_timeout)
 
 
 def reason_for_full_export(snapshot: Snapshot, exports: pl.DataFrame | None) -> str | None:
@@ -95,31 +113,27 @@ def reason_for_full_export(snapshot: Snapshot, exports: pl.DataFrame | None) -> 
 
 def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> RevisionPlan:
     """Stage small tables whole, of others the changes; all rows if `full`, no revision is usable or most is new."""
+    former = draft.former
+    is_continued = snapshot.held_from is not None
     changes = {}
-    for name, rows in snapshot.small_tables().items():
+    small_tables = (
+        snapshot.small_tables() if former is None or not is_continued else small_tables_with_carried(snapshot, former)
+    )
+    for name, rows in small_tables.items():
         small = conform_table(name, rows if rows.height else None)
         stamped = draft.chain.with_target_revision(name, small, draft.rows(name))
         changes[name] = draft.replaced(name, list(stage(name, stamped, draft.staging)))
-    former = draft.former
-    if (
-        full
-        or former is None
-        or reason_for_full_export(snapshot, former.exports) is not None
-        or is_mostly_new(snapshot, former.exports)
-    ):
-        # Fills stay as long as the store holds bars of them, as one that was resumed from the export does.
-        keeps_fills = any(holds_fills(panel) for panel in snapshot.panels.values())
-        if not keeps_fills:
-            changes["fills"] = draft.replaced("fills", [])
-        for name in DATA_TABLES:
-            if name not in changes and name != "fills":
-                changes[name] = draft.replaced(name, list(stage_all_rows(snapshot, draft, name)))
-        return RevisionPlan(changes)
+    if former is None:
+        return RevisionPlan(changes | whole_tables(snapshot, draft))
+    is_usable = not full and reason_for_full_export(snapshot, former.exports) is None
+    if is_continued and not is_usable:
+        changes |= changed_tables(draft, difference_since(snapshot, draft))
+        changes["rejects"] = draft.replaced("rejects", list(stage_all_rows(snapshot, draft, "rejects")))
+        return RevisionPlan(changes, since=former.revision)
+    if not is_continued and (not is_usable or is_mostly_new(snapshot, former.exports)):
+        return RevisionPlan(changes | whole_tables(snapshot, draft))
     last = former.exports.row(-1, named=True)
-    for name, change in changes_since(snapshot, draft, last["store_revision"], last["as_of"]):
-        if not change.is_empty:
-            files = TableFiles(draft.target / name, former.statistics(name))
-            changes[name] = draft.edited(name, *stage_changes(name, change, files, draft.staging))
+    changes |= changed_tables(draft, changes_since(snapshot, draft, last["store_revision"], last["as_of"]))
     if any(revision > last["store_revision"] for _, revision in snapshot.change_log.removals):
         # With a symbol its conflicts went: rejects have no key by which rows could be taken out.
         changes["rejects"] = draft.replaced("rejects", list(stage_all_rows(snapshot, draft, "rejects")))
@@ -131,6 +145,87 @@ def holds_fills(panel: Panel) -> bool:
     return any(
         bool((part["provenance"] == "fill").any()) for part in panel.parts if "verdict" in part.columns and part.height
     )
+
+
+def whole_tables(snapshot: Snapshot, draft: RevisionDraft) -> dict[str, TableChange]:
+    """Change of each growing table to all rows of the store."""
+    tables = (*STREAMS, *STORED, "rejects")
+    changes = {name: draft.replaced(name, list(stage_all_rows(snapshot, draft, name))) for name in tables}
+    # Fills stay as long as the store holds bars of them, as one that was resumed from the export does.
+    if not any(holds_fills(panel) for panel in snapshot.panels.values()):
+        changes["fills"] = draft.replaced("fills", [])
+    return changes
+
+
+def changed_tables(draft: RevisionDraft, changes: Iterable[tuple[str, RowChanges]]) -> dict[str, TableChange]:
+    """Change of each table whose rows change, staged against the files of the last revision."""
+    staged = {}
+    for name, change in changes:
+        if draft.former is not None and not change.is_empty:
+            files = TableFiles(draft.target / name, draft.former.statistics(name))
+            staged[name] = draft.edited(name, *stage_changes(name, change, files, draft.staging))
+    return staged
+
+
+def small_tables_with_carried(snapshot: Snapshot, former: Dataset) -> dict[str, pl.DataFrame]:
+    """`sessions`, `calendars`, `symbols` of a store that goes on from an export, and what of them the export alone has.
+
+    Symbols that the session does not follow any more stay, as not loaded; `sessions` has no hole between both.
+    """
+    tables = snapshot.small_tables()
+    gone = [symbol for symbol, _ in snapshot.change_log.removals]
+    known = former.scan("symbols").filter(~pl.col("symbol").is_in([*gone, *snapshot.symbols])).collect()
+    known = known.with_columns(pl.lit(value=False).alias("is_loaded")).select(tables["symbols"].columns)
+    symbols = pl.concat([tables["symbols"], known], how="vertical_relaxed").sort("symbol")
+    in_use = pl.col("calendar").is_in(symbols["calendar"].unique().implode())
+    earlier = former.scan("sessions").filter(in_use).collect()
+    is_mine = pl.col("calendar").is_in(list(snapshot.calendars))
+    dates = (
+        earlier.filter(is_mine).group_by("calendar").agg(pl.col("session").min(), pl.col("session").max().alias("last"))
+    )
+    sessions = snapshot.sessions({code: days for code, *days in dates.iter_rows()})
+    others = earlier.filter(~is_mine).select(sessions.columns)
+    calendars = former.scan("calendars").filter(in_use & ~is_mine).collect().select(tables["calendars"].columns)
+    return {
+        "sessions": pl.concat([sessions, others], how="vertical_relaxed") if others.height else sessions,
+        "calendars": pl.concat([tables["calendars"], calendars]),
+        "symbols": symbols,
+    }
+
+
+def difference_since(snapshot: Snapshot, draft: RevisionDraft) -> Iterator[tuple[str, RowChanges]]:
+    """Yield (table, RowChanges) that make the last revision equal the store from `held_from` on; earlier sessions stay.
+
+    The first export of a store that goes on from one: the change log does not say what of its rows the export has. It
+    costs by the sessions that are held.
+    """
+    former = draft.former
+    since = pl.col("session") >= snapshot.held_from
+    gone = pl.DataFrame(
+        {"symbol": [symbol for symbol, _ in snapshot.change_log.removals]}, schema={"symbol": pl.String}
+    )
+    owned = owned_series(snapshot)
+    for name in (*STREAMS, *STORED):
+        now = pl.concat([empty(TABLES[name]), *(conform_table(name, rows) for rows in table_batches(snapshot, name))])
+        before = empty(TABLES[name]) if former is None else former.scan(name).filter(since).collect()
+        before = before.join(owned[name], on=owned[name].columns, how="semi")
+        values = [column for column in TABLES[name] if column != "revision"]
+        added = now.join(before, on=values, how="anti", nulls_equal=True, maintain_order="left")
+        removed = before.join(now, on=values, how="anti", nulls_equal=True)
+        keys = pl.concat([added.select(KEYS[name]), removed.select(KEYS[name])]).unique()
+        yield name, RowChanges(_with_revision(added, draft), [keys, gone])
+
+
+def owned_series(snapshot: Snapshot) -> dict[str, pl.DataFrame]:
+    """Per growing table the rows that a store answers for: of its symbols; bars, gaps and quality of its intervals only."""
+    rows = []
+    for symbol in snapshot.symbols.values():
+        rows.append((symbol.symbol, symbol.base_interval, symbol.base_key.origin))
+        rows += [(symbol.symbol, interval, "derived") for interval in symbol.derived_intervals]
+    bars = pl.DataFrame(rows, schema=dict.fromkeys(("symbol", "interval", "origin"), pl.String()), orient="row")
+    outcomes = bars.select("symbol", "interval").unique()
+    symbols = bars.select("symbol").unique()
+    return {**dict.fromkeys(STREAMS, symbols), "bars": bars, **dict.fromkeys(STORED, outcomes)}
 
 
 def is_mostly_new(snapshot: Snapshot, exports: pl.DataFrame) -> bool:

@@ -22,6 +22,7 @@ from engine.errors import ParameterError, UnknownSymbolError
 from engine.export.dataset import Dataset, is_export, open_dataset
 from engine.grid import Align, GridSpec, SessionGrid
 from engine.interval import Interval
+from engine.quality.gaps import IS_MISSING
 from engine.schema import SEGMENTS, TS, empty, session_ordinal
 from engine.sources.dataframes import is_frame, to_polars
 from engine.store.session_data import SessionData
@@ -93,8 +94,10 @@ class PlotSource:
         return self.table("quotes", pl.col("symbol") == symbol).sort("ts")
 
     def gaps(self, where: pl.Expr) -> pl.DataFrame:
-        """Return the gaps that pass the filter; a null `cause` becomes "missing"."""
-        return self.table("gaps", where).with_columns(pl.col("cause").fill_null("missing"))
+        """Return the gaps that pass the filter and are not filled; a null `cause` becomes "missing"."""
+        gaps = self.table("gaps", where)
+        gaps = gaps.filter(IS_MISSING) if "state" in gaps.columns else gaps
+        return gaps.with_columns(pl.col("cause").fill_null("missing"))
 
     def quality(self) -> pl.DataFrame:
         """Return quality per series and session at base intervals; all intervals if the source has no symbols."""

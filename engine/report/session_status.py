@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from engine.quality.gaps import IS_MISSING
 from engine.store.snapshot import Snapshot
 
 
@@ -43,7 +44,11 @@ def session_state_table(snapshot: Snapshot, most: int | None = None) -> pl.DataF
     now = snapshot.session_date
     is_now = pl.lit(value=True) if now is None else pl.col("session") == now
     gaps = (
-        snapshot.gaps().join(base, on=at_base, how="semi").filter(is_now).group_by(series).agg(pl.len().alias("gaps"))
+        snapshot.gaps()
+        .join(base, on=at_base, how="semi")
+        .filter(is_now & IS_MISSING)
+        .group_by(series)
+        .agg(pl.len().alias("gaps"))
     )
     quality = (
         snapshot.quality()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from engine.quality.gaps import IS_MISSING
+
 SERIES = ["symbol", "price_type"]
 
 
@@ -23,7 +25,11 @@ def summarize_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.Data
     """
     counted = ["expected", "present", "missing", "duplicates", "corrections", "off_grid", "out_of_session"]
     base = at_base_interval(quality, symbols)
-    longest = at_base_interval(gaps, symbols).group_by(SERIES).agg(pl.col("bar_count").max().alias("longest_gap"))
+    longest = (
+        at_base_interval(gaps.filter(IS_MISSING), symbols)
+        .group_by(SERIES)
+        .agg(pl.col("bar_count").max().alias("longest_gap"))
+    )
     rate = pl.when(pl.col("expected") > 0).then(100.0 * pl.col("present") / pl.col("expected")).alias("quality")
     return (
         base.group_by(*SERIES, "interval")
@@ -56,7 +62,7 @@ def worst_sessions(
         nothing is missing are left out.
     """
     first = (
-        at_base_interval(gaps, symbols)
+        at_base_interval(gaps.filter(IS_MISSING), symbols)
         .group_by(*SERIES, "session")
         .agg(pl.col("gap_start").min(), pl.col("bar_count").max().alias("longest_gap"))
     )

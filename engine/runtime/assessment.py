@@ -33,6 +33,7 @@ SERIES_SESSION = ["series", "session"]
 SEGMENT = ["series", "ordinal"]
 MISSING = [*SERIES_SESSION, "bar_count"]
 RETRIES = ["state", "retry_count", "last_retry", "next_retry"]
+GROWING = ("trailing", "session")  # positions of a gap that still grows while its segment is open
 NO_LOW = pl.lit(None, pl.Int32).alias("low")
 
 Ints = NDArray[np.int64]
@@ -296,7 +297,10 @@ def has_repeats(sorted_keys: Ints) -> bool:
 
 
 def inherit_retries(gaps: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """Copy retry state, count and times of a stored, already scheduled gap to new gaps starting inside it."""
+    """Copy retry state, count and times of a stored, already scheduled gap to new gaps starting inside it.
+
+    Where it grew and the new gap does not, nothing is copied: count and back-off begin when a gap has its end.
+    """
     retried = stored.filter((pl.col("state") != "open") | pl.col("next_retry").is_not_null())
     if retried.is_empty() or gaps.is_empty():
         return gaps
@@ -304,10 +308,13 @@ def inherit_retries(gaps: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
         *SEGMENT,
         pl.col("slot").alias("begin"),
         (pl.col("slot") + pl.col("bar_count")).alias("end"),
+        pl.col("position").is_in(GROWING).alias("grew"),
         *(pl.col(name).alias(f"{name}:was") for name in RETRIES),
     )
     begins_within = pl.col("slot").is_between("begin", "end", closed="left")
-    inherited = gaps.select(*SEGMENT, "slot").join(spans, on=SEGMENT).filter(begins_within).drop("begin", "end")
+    goes_on = ~pl.col("grew") | pl.col("position").is_in(GROWING)
+    inherited = gaps.select(*SEGMENT, "slot", "position").join(spans, on=SEGMENT).filter(begins_within & goes_on)
+    inherited = inherited.drop("begin", "end", "grew", "position")
     return (
         gaps.join(inherited, on=[*SEGMENT, "slot"], how="left", maintain_order="left")
         .with_columns(

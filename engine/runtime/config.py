@@ -225,11 +225,14 @@ class LivePart(Section):
         Quotes and ticks that are queued before the oldest are dropped (and counted).
     poll_seconds : float
         Longest time between two steps.
+    overlap_seconds : float
+        How much before the last exported bar of a symbol a start asks for bars again, as they may have been corrected.
     """
 
     grace_seconds: Seconds = 5.0
     queue_rows: int = Field(default=1_000_000, ge=1)
     poll_seconds: Seconds = 1.0
+    overlap_seconds: Seconds = 300.0
 
 
 class SourcePart(Section):

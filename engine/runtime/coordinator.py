@@ -15,18 +15,21 @@ time.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import polars as pl
 
-from engine.errors import ParameterError
-from engine.grid import GridSpec, SessionGrid
+from engine.errors import ParameterError, StreamError
+from engine.grid import GridSpec, SessionGrid, whole_years
+from engine.interval import Interval
 from engine.runtime.config import SessionConfig
 from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.processor import QUOTE_BARS, DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
+from engine.runtime.resume import Continuation
 from engine.runtime.subscription_plan import Requirements, SubscriptionPlan, plan_subscription
 from engine.schema import TS
 from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, Stream, Subscription
@@ -34,14 +37,15 @@ from engine.store.batch_rows import DateRange
 from engine.store.panel_key import AXIS_INTERVAL
 from engine.store.placement import PADDING
 from engine.store.session_data import SessionData
+from engine.store.snapshot import Snapshot
 from engine.store.symbol_data import SymbolSessionData
-from engine.store.views import with_series_names
+from engine.store.views import with_ends, with_series_names
 
 Phase = Literal["new", "waiting", "running", "finished"]
 ALWAYS = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
-Exported = Callable[[Sequence[SymbolSessionData], dt.date], Iterable[tuple[str, Delivery]]]
 Exporter = Callable[[SessionData], int]  # writes a revision of the store and returns its number
 INSTANT = dt.timedelta(microseconds=1)
+FOLLOWING = ("phase", "totals", "_spans", "_over", "_now", "_exported_at", "_specs", "_dates", "_past", "_missed")
 
 
 class SessionSpan(NamedTuple):
@@ -131,6 +135,8 @@ class SessionCoordinator:
         self._exported_at: dt.datetime | None = None
         self._specs: frozenset[GridSpec] = frozenset()
         self._dates: DateRange = (None, None)
+        self._past: Continuation | None = None
+        self._missed: tuple[HistoryRequest, ...] = ()
 
     @property
     def now(self) -> dt.datetime | None:
@@ -172,7 +178,7 @@ class SessionCoordinator:
         last: dt.date,
         *,
         at: dt.datetime | None = None,
-        exported: Exported | None = None,
+        past: Continuation | None = None,
     ) -> None:
         """Once: register, subscribe, append rows before the first open (or to `at`), derive, assess; phase `waiting`.
 
@@ -184,8 +190,9 @@ class SessionCoordinator:
         at : datetime, optional
             Join a session that may run already: sessions that are over by then are left out, and the past is requested
             from the source.
-        exported : callable, optional
-            Returns the rows that an earlier process exported from a trade date on; only the rest is requested.
+        past : Continuation, optional
+            What an earlier process exported: the session goes on from there, and only the rest is requested. When the
+            source does not answer, that is requested later (`missed`).
         """
         if self.phase != "new":
             raise ParameterError(f"phase: the session is {self.phase} already; valid: loading once")
@@ -199,16 +206,24 @@ class SessionCoordinator:
                 self._spans = [span for span in self._spans if span.closes > at]
             if not self._spans:
                 raise ParameterError(f"session: no calendar has a session from {first} to {last} that is not over")
-            self.totals.notes += [f"{plan.symbol}: {why}" for plan in plans for why in plan.refused.values()]
+            self.totals.notes = [f"{plan.symbol}: {why}" for plan in plans for why in plan.refused.values()]
             opens = self._spans[0].opens
             described = [self._expect_from_now(symbol) for symbol in described]
-            with self.session.transaction():
+            since = self._dates[0] or first
+            if past is not None:
+                self._past = past
+                since = self._first_held(past, min(since, past.as_of.date() - dt.timedelta(days=1)), described)
+                described = past.registered(described, since)
+                self._dates = (min(self._dates[0] or since, past.first_session or since), self._dates[1])
+            with self._transaction():
+                if past is not None:
+                    self.session.resume(past.entry["store_id"], past.entry["store_revision"])
                 self.session.register_symbol_data(*described)
                 streams = [stream for plan in plans for stream in plan.streams]
                 self._subscribe(streams)
                 self.session.set_session(self._spans[0].session, active=False)
                 if at is not None:
-                    self._append_past(streams, described, min(at, opens), at, exported)
+                    self._append_past(streams, described, min(at, opens), at, since)
                 self._move_to(opens - INSTANT if at is None or at < opens else opens)
                 self.session.mark_loaded(symbols)
         finally:
@@ -232,7 +247,7 @@ class SessionCoordinator:
             raise ParameterError("advance: the session was not loaded; call load first")
         rows, derived, revision = self.totals.rows, self.totals.derived, None
         for stop in self._stops(to):
-            with self.session.transaction():
+            with self._transaction():
                 if self.phase == "waiting" and self._spans and stop == self._spans[0].opens:
                     self.phase = "running"
                     self.session.set_session(self._spans[0].session, active=True)
@@ -256,7 +271,7 @@ class SessionCoordinator:
     def finish(self) -> Step:
         """Take all remaining rows, clear the as-of time, assess every slot as due, export; phase becomes `finished`."""
         rows, derived = self.totals.rows, self.totals.derived
-        with self.session.transaction():
+        with self._transaction():
             self.session.set_session(None, active=False)
             self.session.set_streams(self.session.snapshot().active_streams, active=False)
             self._append(self.stream.take(ALWAYS[1]))
@@ -268,8 +283,15 @@ class SessionCoordinator:
         return Step(at, None, self.totals.rows - rows, self.totals.derived - derived, revision)
 
     def stop(self) -> Step:
-        """End without appending more: export the store as it is (unless new or finished); phase `finished`."""
-        revision = None if self.phase in ("new", "finished") else self._write()
+        """End: bars that have come are due now, without a grace; export (unless new or finished); phase `finished`."""
+        revision = None
+        if self.phase not in ("new", "finished"):
+            with self._transaction():
+                received = last_end_of_bars(self.session.snapshot(), self._now)
+                if received is not None:
+                    self._set_as_of(max(received, self.session.snapshot().as_of or received))
+                self._derive_and_assess(force=True)
+            revision = self._write()
         self.phase = "finished"
         return Step(self._now or ALWAYS[0], self.session.snapshot().session_date, revision=revision)
 
@@ -295,7 +317,7 @@ class SessionCoordinator:
                 HistoryRequest(symbol, kind, interval, ALWAYS[0], end, described.spec) for kind, interval in resolutions
             ]
             past = self.stream.fetch(requests)
-            with self.session.transaction():
+            with self._transaction():
                 self.session.register_symbol_data(described)
                 self._add_axis(described.spec)
                 self._subscribe(plan.streams)
@@ -307,20 +329,52 @@ class SessionCoordinator:
             raise
         finally:
             self._pending.discard(symbol)
+        self._write_at_once(is_changed=True)
         return plan
 
     def remove_symbol(self, symbol: str) -> bool:
-        """Unsubscribe a symbol and delete it with all its rows from the store; False if the store does not have it."""
-        self.stream.unsubscribe(symbol)
-        return self.session.remove_symbol(symbol)
+        """Unsubscribe a symbol and delete it with all its rows from the store; False if the store does not have it.
 
-    def take_in(self, deliveries: Iterable[Delivery], provenance: str = "source") -> int:
-        """Append fetched rows, derive, force an assessment; return rows appended, each once, duplicates and corrections too."""
+        A live session exports that at once, as `add_symbol`: a restart does not undo it.
+        """
+        self.stream.unsubscribe(symbol)
+        is_removed = self.session.remove_symbol(symbol)
+        self._write_at_once(is_changed=is_removed)
+        return is_removed
+
+    def take_in(self, deliveries: Iterable[Delivery], provenance: str = "source", *, again: bool = False) -> int:
+        """Append fetched rows, derive, force an assessment; return rows appended, each once, duplicates and corrections too.
+
+        `again`: what is stored already is no duplicate, because it was asked for.
+        """
         before = self.totals.rows
-        with self.session.transaction():
-            self._append(deliveries, provenance)
+        with self._transaction():
+            self._append(deliveries, provenance, again=again)
             self._derive_and_assess(force=True)
         return self.totals.rows - before
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Transaction of the store that phase, sessions, time and totals follow when it is rolled back."""
+        with self.session.transaction():
+            self.session.keep_state(self, *FOLLOWING)
+            yield
+
+    @property
+    def missed(self) -> tuple[HistoryRequest, ...]:
+        """Requests of what came between the last export and the start that the source has not answered yet."""
+        return self._missed
+
+    def take_in_missed(self, deliveries: Iterable[Delivery]) -> None:
+        """Append the answer to `missed` as rows of the source, but not into gaps that the export has; nothing is missed then.
+
+        What was exported as missing is asked for by the retries of its gap, as without a restart.
+        """
+        with self._transaction():
+            self._append(map(self._outside_known_gaps, deliveries), again=True)
+            self._missed = ()
+            if self.phase != "new":
+                self._derive_and_assess(force=True)
 
     def _append_past(
         self,
@@ -328,22 +382,59 @@ class SessionCoordinator:
         symbols: Sequence[SymbolSessionData],
         opens: dt.datetime,
         at: dt.datetime,
-        exported: Exported | None,
+        since: dt.date,
     ) -> None:
-        """Append exported rows; fetch to `at` what follows as `backfill`, other streams from load dates as `source`."""
-        since = self._dates[0] or at.date()
-        for provenance, delivery in exported(symbols, since) if exported is not None else ():
-            self._append([delivery], provenance)
+        """Append exported rows from `since` on; fetch to `at` what follows, less an overlap; all of it as `source`."""
+        if self._past is not None:
+            self._past.restore(self.session, since)
         begin = min(opens, dt.datetime.combine(since, dt.time(), dt.UTC) - dt.timedelta(days=1))
         last = last_stamps(self.session)
         specs = {symbol.symbol: symbol.spec for symbol in symbols}
-        for provenance, is_known in (("source", False), ("backfill", True)):
-            requests = [
-                HistoryRequest(*stream, last.get(stream, begin), at, specs[stream.symbol])
-                for stream in streams
-                if (stream in last) == is_known
-            ]
-            self._append(self.stream.fetch(requests) if requests else (), provenance)
+        overlap = dt.timedelta(seconds=self.config.live.overlap_seconds)
+        starts = {stream: last[stream] - (overlap if stream.kind == "bars" else INSTANT * 0) for stream in last}
+        self._missed = tuple(
+            HistoryRequest(*stream, starts.get(stream, begin), at, specs[stream.symbol]) for stream in streams
+        )
+        try:
+            self.take_in_missed(self.stream.fetch(self._missed) if self._missed else ())
+        except StreamError as error:
+            if self._past is None:
+                raise
+            self.totals.notes = [*self.totals.notes, f"history: {error}; it is asked for again"]
+
+    def _outside_known_gaps(self, delivery: Delivery) -> Delivery:
+        """The delivery without bars in exported gaps."""
+        if self._past is None or delivery.kind != "bars":
+            return delivery
+        gaps = self._past.gaps.filter(pl.col("interval") == str(delivery.interval))
+        gaps = gaps.select("symbol", "price_type", "gap_start", "gap_end").sort("gap_start")
+        return replace(delivery, frames=tuple(outside_gaps(frame, gaps) for frame in delivery.frames))
+
+    def _first_held(self, past: Continuation, day: dt.date, symbols: Sequence[SymbolSessionData]) -> dt.date:
+        """First session to read from an export so that `day` can be held: its week or month is whole; with indicators, all."""
+        first = past.first_session or day
+        if any(symbol.indicators for symbol in symbols):
+            return min(first, day)
+        starts = [day]
+        for spec, interval in {(one.spec, name) for one in symbols for name in one.derived_intervals}:
+            step = Interval.parse(interval)
+            if not step.is_intraday:
+                segments = self.session.calendar(spec.calendar).segments_in_bounds(*whole_years(day, day))
+                periods = SessionGrid.build(segments, step, spec).due()
+                held = periods.filter((pl.col("first_session") <= day) & (pl.col("session") >= day))
+                starts += held["first_session"].to_list()
+        return min(starts)
+
+    def _hold_sessions_of(self, frames: Sequence[pl.DataFrame]) -> None:
+        """Read from the export the sessions of rows that come for one which the store does not hold."""
+        held = self.session.snapshot().held_from
+        if self._past is None or held is None:
+            return
+        earliest = min(cast("dt.datetime", frame["ts"].cast(TS).min()) for frame in frames)
+        day = max(earliest.date() - dt.timedelta(days=1), self._dates[0] or held)
+        if day < held:
+            symbols = list(self.session.snapshot().symbols.values())
+            self._past.restore(self.session, self._first_held(self._past, day, symbols), held)
 
     def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:
         """Yield the next open or close, read anew once the caller moved phase and spans on; then `to` unless yielded."""
@@ -361,23 +452,36 @@ class SessionCoordinator:
         """Append rows available by `now`; set session time and the as-of time (less grace); derive; assess."""
         self._append(self.stream.take(now))
         self._now = now
-        self.session.set_as_of(now - self._grace)
+        self._set_as_of(now - self._grace)
         self._derive_and_assess()
+
+    def _set_as_of(self, as_of: dt.datetime) -> None:
+        """Set the as-of time; never back behind what is exported."""
+        floor = None if self._past is None else self._past.as_of
+        self.session.set_as_of(as_of if floor is None else max(as_of, floor))
 
     def _subscribe(self, streams: Sequence[Subscription]) -> None:
         """Subscribe to streams at the source; mark each (symbol, interval or kind) active in the store."""
         self.stream.subscribe(streams)
         self.session.set_streams([(one.symbol, str(one.interval or one.kind)) for one in streams], active=True)
 
-    def _append(self, deliveries: Iterable[Delivery], provenance: str = "source") -> None:
-        """Append rows of registered symbols within the load dates, add all rejects, and count rows in the totals."""
+    def _append(self, deliveries: Iterable[Delivery], provenance: str = "source", *, again: bool = False) -> None:
+        """Append rows of registered symbols within the load dates, add all rejects, and count rows in the totals.
+
+        `again`: they were asked for by us, so rows and rejects that are there already do not count.
+        """
         symbols = self.session.get_active_symbols()
         for delivery in deliveries:
-            self.session.add_rejects(delivery.rejects)
+            rejects = delivery.rejects
+            if again and rejects.height:
+                known = pl.concat([rejects.clear(), *self.session.snapshot().rejects])
+                rejects = rejects.join(known, on=rejects.columns, how="anti", nulls_equal=True, maintain_order="left")
+            self.session.add_rejects(rejects)
             # Rows of a removed symbol may still arrive.
             frames = [frame for frame in (rows_of_symbols(frame, symbols) for frame in delivery.frames) if frame.height]
             if not frames:
                 continue
+            self._hold_sessions_of(frames)
             appended = self.session.append(
                 frames,
                 delivery.kind,
@@ -386,6 +490,7 @@ class SessionCoordinator:
                 spec=delivery.spec,
                 provenance=provenance,
                 dates=self._dates,
+                again=again,
             )
             self.totals.rows += appended.added + appended.duplicates + appended.corrections
             self.totals.duplicates += appended.duplicates
@@ -462,6 +567,12 @@ class SessionCoordinator:
         self._exported_at = since
         return now >= since + dt.timedelta(seconds=export.every_seconds)
 
+    def _write_at_once(self, *, is_changed: bool) -> None:
+        """Export a change of the symbols in live mode, whatever the cadence; that goes on as it was."""
+        if is_changed and self.config.session.mode == "live" and self._export is not None and self._now is not None:
+            self.totals.exports += 1
+            self._export(self.session)
+
     def _write(self) -> int | None:
         """Export the store, record the time, count the export; return the revision, None without an exporter."""
         if self._export is None:
@@ -488,6 +599,31 @@ def last_stamps(session: SessionData) -> dict[Subscription, dt.datetime]:
                 stream = Subscription(symbol, key.kind, key.interval)
                 stamps[stream] = min(ts, stamps.get(stream, ts))
     return stamps
+
+
+def last_end_of_bars(snapshot: Snapshot, until: dt.datetime | None) -> dt.datetime | None:
+    """Latest end, not after `until`, of a base bar in a slot; None without one."""
+    ends = []
+    for key in {symbol.base_key for symbol in snapshot.symbols.values()} & snapshot.panels.keys():
+        if key.origin == "source" and until is not None:
+            length = dt.timedelta(seconds=key.grid_interval.seconds)
+            recent = snapshot.panels[key].since(snapshot.revision, until - 3 * length)
+            placed = recent.filter(pl.col("slot").is_not_null())
+            ended = with_ends(placed, snapshot.grid(key.spec, key.grid_interval)).filter(pl.col("ts_end") <= until)
+            ends += [cast("dt.datetime", ended["ts_end"].max())] if ended.height else []
+    return max(ends, default=None)
+
+
+def outside_gaps(frame: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+    """Bars that begin in none of the gaps (`symbol, price_type, gap_start, gap_end`, sorted by start) of their series."""
+    if gaps.is_empty():
+        return frame
+    series = ["symbol", "price_type"]
+    stamps = frame.select(*series, pl.col("ts").cast(TS)).with_row_index("at").sort("ts")
+    within = stamps.join_asof(
+        gaps, left_on="ts", right_on="gap_start", by=series, strategy="backward", check_sortedness=False
+    ).filter(pl.col("ts") < pl.col("gap_end"))
+    return frame.filter(~pl.int_range(pl.len(), dtype=pl.UInt32).is_in(within["at"].implode()))
 
 
 def rows_of_symbols(frame: pl.DataFrame, symbols: set[str]) -> pl.DataFrame:

@@ -161,7 +161,7 @@ def exporter(config: SessionConfig, clock: Clock) -> Callable[[SessionData], int
     if part is None:
         return None
     target: Path = part.target
-    return lambda session: export_session(session, target, clock)
+    return lambda session: export_session(session, target, clock, skip_unchanged=True)
 
 
 def registrations_of(known: dict[str, SymbolSessionData]) -> Callable[[str], SymbolSessionData]:

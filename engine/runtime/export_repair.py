@@ -23,6 +23,7 @@ from engine.export.maintenance.repair import Rebuilt, Repaired, repair_files
 from engine.export.tables import DATA_TABLES, TABLES, conform_table
 from engine.grid import Align, GridSpec
 from engine.interval import Interval
+from engine.quality.gaps import IS_MISSING
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.runtime.resume import raw_rows
@@ -268,7 +269,8 @@ def count_contradicted_rows(stored: Mapping[str, pl.DataFrame], tables: Mapping[
     """Symbol -> number (if any) of stored derived bars, gaps, quality rows that recomputed tables do not contain."""
     counts: dict[str, int] = {}
     for table, columns in EVIDENCE.items():
-        rows = stored[table].filter(pl.col("origin") == "derived") if table == "bars" else stored[table]
+        asked = {"bars": pl.col("origin") == "derived", "gaps": IS_MISSING}.get(table, pl.lit(value=True))
+        rows = stored[table].filter(asked)
         unmatched = rows.select(columns).join(tables[table], on=columns, how="anti", nulls_equal=True)
         for symbol, count in unmatched.group_by("symbol").len().iter_rows():
             counts[symbol] = counts.get(symbol, 0) + count

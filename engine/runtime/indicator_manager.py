@@ -79,12 +79,12 @@ class IndicatorManager:
             A definition is not valid, two of one name differ, or a symbol has no bars of an interval.
         """
         with self._session.transaction():
+            self._session.keep_state(self, "_states", "_histories", "_last_step")
             snapshot = self._session.snapshot()
             plan = self._plans.of(snapshot)
             since, session_date, last_plan = self._last_step
             if (since, session_date, last_plan) == (snapshot.revision, snapshot.session_date, plan):
                 return 0
-            self._last_step = NO_STEP  # after an error the store is as it was, and everything is computed again
             written = 0
             if plan.histories or self._states or self._histories:
                 touched = self._touched(snapshot, since)
@@ -97,9 +97,8 @@ class IndicatorManager:
             return written
 
     def _touched(self, snapshot: Snapshot, since: int) -> pl.DataFrame:
-        """Bar changes since a revision, none without state; first clear all state if the log or a rollback lost any."""
-        # The change log does not reach back to the last step, or the writes of that step were rolled back.
-        if since < max(snapshot.change_log.start_revision, 1) or snapshot.revision < since:
+        """Bar changes since a revision, none without state; first clear all state if the log lost any."""
+        if since < max(snapshot.change_log.start_revision, 1):  # it does not reach back to the last step
             self._states.clear()
             self._histories.clear()
         if not self._states and not self._histories:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from engine.arguments import check_arguments, one_name
 from engine.clock import Clock, WallClock
@@ -27,9 +27,9 @@ from engine.plugins import Plugin, plugin_named
 from engine.runtime.config import SOURCES, SessionConfig
 from engine.runtime.coordinator import SessionCoordinator, Step
 from engine.runtime.deployments import exporter
-from engine.runtime.gap_filler import GapFiller
+from engine.runtime.gap_filler import GapFiller, HistoryEndpoint
 from engine.runtime.options import CalendarMap
-from engine.runtime.resume import exported_rows, last_export
+from engine.runtime.resume import Continuation
 from engine.sources.streams.contract import Delivery, HistoryRequest, Stream
 from engine.store.session_data import SessionData
 from engine.store.symbol_data import SymbolSessionData
@@ -37,6 +37,14 @@ from engine.store.symbol_data import SymbolSessionData
 Consumer = Callable[[SessionData, Step], None]
 DAYS_AHEAD = dt.timedelta(days=14)  # how far sessions are known in advance; they are looked up again as days go by
 ERRORS_KEPT = 100
+
+
+class Requested(NamedTuple):
+    """Requests that are being fetched, their answer, and whether they are of what was missed before the start."""
+
+    requests: tuple[HistoryRequest, ...]
+    answer: Future[list[Delivery]]
+    is_missed: bool
 
 
 class LiveSession:
@@ -70,9 +78,10 @@ class LiveSession:
             config, stream, self._describe, self.session, exporter(config, self.clock), grace=grace
         )
         self.filler = GapFiller(self.session, config.gaps)
+        self._endpoint = HistoryEndpoint(config.gaps.interval_seconds)
         self._calendars = CalendarMap(config.session.calendar, tuple(config.session.calendars.items()))
         self._pool = ThreadPoolExecutor(1, "backfill") if fetch_aside else None
-        self._requested: deque[tuple[tuple[HistoryRequest, ...], Future[list[Delivery]]]] = deque()
+        self._requested: deque[Requested] = deque()
 
     def start(self) -> None:
         """Load symbols with exported and past rows (default from yesterday), subscribe, and advance to now."""
@@ -82,9 +91,13 @@ class LiveSession:
             raise ParameterError("session.symbols: none given, and the source names none; valid: the symbols to stream")
         first = self.config.session.start or now.date() - dt.timedelta(days=1)
         last = self.config.session.end or now.date() + DAYS_AHEAD
+        past = None if self.config.export is None else Continuation.of(self.config.export.target)
         with self.session.transaction():
-            self.coordinator.load(symbols, first, last, at=now, exported=self._exported)
+            self.coordinator.load(symbols, first, last, at=now, past=past)
             self.coordinator.advance(now)
+        if self.coordinator.missed:
+            self._endpoint.failed(now)
+        self._ask(now)
 
     def step(self) -> Step:
         """Take in backfills, advance to now, request gaps due, call consumers (errors recorded); return the step."""
@@ -96,7 +109,7 @@ class LiveSession:
             self.filler.forget()
         if self.config.session.end is None:
             self.coordinator.look_ahead(now.date() + DAYS_AHEAD)
-        self._request(self.filler.due(now))
+        self._ask(now)
         for consumer in self.consumers:
             try:
                 consumer(self.session, step)
@@ -123,7 +136,16 @@ class LiveSession:
         return last
 
     def close(self) -> Step:
-        """Close the source, cancel queued backfills without waiting, export the store; return the final step."""
+        """Take what has come, close the source, cancel queued backfills without waiting, export; return the final step.
+
+        An error of taking is recorded in `errors`: what was there before is exported all the same.
+        """
+        if self.coordinator.phase in ("waiting", "running"):
+            try:
+                self._take_answers()
+                self.coordinator.advance(self.clock.now())
+            except EngineError as error:
+                self.errors.append(f"close: {error}")
         self.stream.close()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -144,13 +166,13 @@ class LiveSession:
             symbol, self._calendars.of(symbol), segments=part.segments, source=self.config.source.kind
         )
 
-    def _exported(self, symbols: Sequence[SymbolSessionData], since: dt.date) -> Iterable[tuple[str, Delivery]]:
-        """(provenance, delivery) of rows of the last export from trade date `since` on; [] without target or export."""
-        export = self.config.export
-        dataset = None if export is None else last_export(export.target)
-        return [] if dataset is None else exported_rows(dataset, {one.symbol: one for one in symbols}, since)
+    def _ask(self, now: dt.datetime) -> None:
+        """Request what was missed before the start, and gaps whose retry is due, unless the endpoint is left alone now."""
+        if self._endpoint.is_ready(now) and not any(one.is_missed for one in self._requested):
+            self._request(self.coordinator.missed, is_missed=True)
+        self._request(self.filler.due(now, ask=self._endpoint.is_ready(now)))
 
-    def _request(self, requests: list[HistoryRequest]) -> None:
+    def _request(self, requests: Sequence[HistoryRequest], *, is_missed: bool = False) -> None:
         """Fetch requests in the backfill thread, queueing the answer; without a thread fetch and append now."""
         if not requests:
             return
@@ -160,21 +182,29 @@ class LiveSession:
                 done.set_result(self.stream.fetch(requests))
             except EngineError as error:
                 done.set_exception(error)
-            self._requested.append((tuple(requests), done))
+            self._requested.append(Requested(tuple(requests), done, is_missed))
             self._take_answers()
             return
-        self._requested.append((tuple(requests), self._pool.submit(self.stream.fetch, requests)))
+        self._requested.append(Requested(tuple(requests), self._pool.submit(self.stream.fetch, requests), is_missed))
 
     def _take_answers(self) -> None:
-        """Append arrived answers in request order as `backfill`, or record the error; settle each request."""
-        while self._requested and self._requested[0][1].done():
-            requests, answer = self._requested.popleft()
+        """Append arrived answers in request order and settle their gaps; after an error only the endpoint pauses."""
+        now = self.clock.now()
+        while self._requested and self._requested[0].answer.done():
+            requests, answer, is_missed = self._requested.popleft()
             error = answer.exception()
-            if error is None:
-                self.coordinator.take_in(answer.result(), "backfill")
-            else:
+            if error is not None:
                 self.errors.append(f"backfill: {error}")
-            self.filler.settle(requests, self.clock.now())
+                self._endpoint.failed(now)
+                self.filler.fail(requests)
+                continue
+            self._endpoint.answered()
+            if is_missed:
+                self.coordinator.take_in_missed(answer.result())
+                continue
+            with self.session.transaction():
+                self.coordinator.take_in(answer.result(), "backfill", again=True)
+                self.filler.settle(requests, now)
 
 
 def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:

@@ -124,7 +124,6 @@ class DataProcessor:
         self._presence = presence
         self._cohorts = CohortCache()
         self._since = 0
-        self._rollbacks = session.rollbacks
 
     def step(self) -> int:
         """Derive and store windows with rows touched since the last step, new symbols in full; return bars changed.
@@ -140,8 +139,7 @@ class DataProcessor:
             An interval cannot be derived from its symbol's base.
         """
         with self._session.transaction():
-            if self._session.rollbacks != self._rollbacks:  # derived bars may be rolled back too
-                self._since, self._rollbacks = 0, self._session.rollbacks
+            self._session.keep_state(self, "_since")
             snapshot = self._session.snapshot()
             if snapshot.revision == self._since:
                 return 0

@@ -91,13 +91,11 @@ class DataQualityManager:
         self._last = LastStep(0, None, {})
         self._lifetimes: dict[tuple[object, ...], CachedLifetimes] = {}
         self._not_stored: dict[PanelKey, StoredOutcome] = {}
-        self._rollbacks = session.rollbacks
 
     def step(self, *, force: bool = False) -> bool:
         """Update stored gaps and quality of touched rows, slots newly due, changed lifetimes; False if throttled."""
         with self._session.transaction():
-            if self._session.rollbacks != self._rollbacks:  # stored gaps and quality may be rolled back too
-                self._last, self._not_stored, self._rollbacks = LastStep(0, None, {}), {}, self._session.rollbacks
+            self._session.keep_state(self, "_last", "_not_stored")
             snapshot = self._session.snapshot()
             last, as_of = self._last.as_of, snapshot.as_of
             if not force and last is not None and as_of is not None and last <= as_of < last + self._every:
@@ -118,11 +116,13 @@ class DataQualityManager:
     def _lifetimes_of(self, snapshot: Snapshot, cohort: Cohort) -> pl.DataFrame:
         """`series, first, last` of a cohort; cached until symbols, row ranges or current session change."""
         made_of = (snapshot.symbols, snapshot.series, snapshot.observed_range, snapshot.excluded_range)
-        state = (snapshot.session_active, snapshot.session_date)
+        state = (snapshot.session_active, snapshot.session_date, snapshot.held_from)
         was = self._lifetimes.get(cohort.kind)
         if was and was.state == state and all(map(operator.is_, was.made_of, made_of)):
             return was.alive
-        self._lifetimes[cohort.kind] = CachedLifetimes(made_of, state, lifetimes(snapshot, cohort, self._dates))
+        first = max((day for day in (self._dates[0], snapshot.held_from) if day is not None), default=None)
+        alive = lifetimes(snapshot, cohort, (first, self._dates[1]))
+        self._lifetimes[cohort.kind] = CachedLifetimes(made_of, state, alive)
         return self._lifetimes[cohort.kind].alive
 
     def _assess_cohort(

@@ -1,23 +1,40 @@
-"""Rows of an export that a new process resumes a session from: base rows, as they were appended."""
+"""What a session goes on from: the last revision of its target, read as far back as it is needed.
+
+1. `last_export` opens the last revision, `Continuation.of` prepares it.
+2. `Continuation.registered` registers symbols as the export has them.
+3. `Continuation.restore` appends the exported rows of some sessions, with what was counted and tried for them: duplicates
+   and corrections, states and retries of gaps, filled gaps, rejects. Of sessions before, the store knows how many rows
+   each symbol has; they stay in the export as they are.
+
+Derived bars, gaps and quality are computed from the rows.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import polars as pl
 
-from engine.errors import ExportError
+from engine.errors import ExportError, ParameterError
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.delta_table import is_table
 from engine.interval import Interval
+from engine.quality.gaps import GAPS
 from engine.schema import PROVENANCES, ROWS, Kind
 from engine.sources.streams.contract import Delivery
+from engine.store.panel_key import PanelKey
+from engine.store.session_data import SessionData
+from engine.store.session_state import CARRIED
 from engine.store.symbol_data import SymbolSessionData
 
 RAW: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "bars")
+FIXED = ("calendar", "base_interval", "base_from", "segments", "align", "zone")
+SOURCES = ("bars", *RAW)
 
 
 def last_export(target: Path) -> Dataset | None:
@@ -32,10 +49,171 @@ def last_export(target: Path) -> Dataset | None:
         raise
 
 
+@dataclass(frozen=True)
+class Continuation:
+    """The last revision of a target that a session goes on from.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    """
+
+    dataset: Dataset
+
+    @classmethod
+    def of(cls, target: Path) -> Continuation | None:
+        """The continuation of a target's last revision; None where there is none."""
+        dataset = last_export(target)
+        return None if dataset is None else cls(dataset)
+
+    @cached_property
+    def entry(self) -> Mapping[str, Any]:
+        """The row of `exports`: identity and revision of the store, its as-of time."""
+        return self.dataset.exports.row(-1, named=True)
+
+    @cached_property
+    def as_of(self) -> dt.datetime:
+        """Until when windows were over: the as-of time, or without one the time of writing."""
+        return self.entry["as_of"] or self.entry["written_at"]  # type: ignore[no-any-return]
+
+    @cached_property
+    def symbols(self) -> Mapping[str, Mapping[str, Any]]:
+        """Row of the table `symbols` by symbol."""
+        rows = self.dataset.scan("symbols").collect()
+        return {row["symbol"]: row for row in rows.iter_rows(named=True)}
+
+    @cached_property
+    def gaps(self) -> pl.DataFrame:
+        """Gaps that were missing at the last revision, of all sessions and intervals that the retries may still fill."""
+        since = self.as_of.date() - dt.timedelta(days=7)
+        rows = self.dataset.scan("gaps").filter((pl.col("session") >= since) & (pl.col("state") != "filled"))
+        return rows.collect()
+
+    @cached_property
+    def first_session(self) -> dt.date | None:
+        """The first session of any row, from the statistics of the files; None without rows."""
+        found = [self.dataset.statistics(name) for name in SOURCES]
+        days = [one["min.session"].min() for one in found if "min.session" in one.columns]
+        return min((day for day in days if isinstance(day, dt.date)), default=None)
+
+    def registered(self, symbols: Sequence[SymbolSessionData], since: dt.date) -> list[SymbolSessionData]:
+        """Symbols with the derived intervals that the export has of them, too, expected since their first assessed session.
+
+        Parameters
+        ----------
+        symbols : sequence of SymbolSessionData
+        since : date
+            First session that the store will hold.
+
+        Raises
+        ------
+        ParameterError
+            A symbol has another calendar, base or axis in the export: their rows are not one series.
+        """
+        quality = self.dataset.scan("quality").filter(pl.col("session") >= since)
+        expected = dict(quality.group_by("symbol").agg(pl.col("session").min()).collect().iter_rows())
+        registered = []
+        for symbol in symbols:
+            row = self.symbols.get(symbol.symbol)
+            if row is None:
+                registered.append(symbol)
+                continue
+            for name in FIXED:
+                was = tuple(row[name]) if isinstance(row[name], list) else row[name]
+                if was is not None and was != getattr(symbol, name):
+                    raise ParameterError(
+                        f"export.target: {self.dataset.target} has {symbol.symbol} with {name} {was!r}, this session "
+                        f"{getattr(symbol, name)!r}; valid: the same, or another target"
+                    )
+            derived = (*symbol.derived_intervals, *row["derived_intervals"])
+            first = expected.get(symbol.symbol, symbol.expected_from)
+            registered.append(replace(symbol, derived_intervals=derived, expected_from=first))
+        return registered
+
+    def restore(self, session: SessionData, since: dt.date, until: dt.date | None = None) -> None:
+        """Append the rows of `[since, until)` (None: all later) to a store, with counts, retries and rejects of theirs.
+
+        Parameters
+        ----------
+        session : SessionData
+            Its symbols are registered.
+        since, until : date
+            `until` is the session from which on the store holds rows already.
+        """
+        dataset = self.dataset if until is None else open_dataset(self.dataset.target)
+        snapshot = session.snapshot()
+        symbols = {name: one for name, one in snapshot.symbols.items() if name in self.symbols}
+        rows = pl.DataFrame(schema={"symbol": pl.String(), "read": pl.Int64()})
+        for provenance, delivery in exported_rows(dataset, symbols, since, until):
+            session.append(delivery.frames, delivery.kind, delivery.interval, provenance=provenance, again=True)
+            rows = pl.concat(
+                [
+                    rows,
+                    *(frame.group_by("symbol").agg(pl.len().cast(pl.Int64).alias("read")) for frame in delivery.frames),
+                ]
+            )
+        read = rows.group_by("symbol").agg(pl.col("read").sum())
+        if until is None:
+            session.add_rejects(dataset.scan("rejects").drop("revision").collect())
+            known = pl.DataFrame(
+                [[row[name] for name in CARRIED] for name, row in self.symbols.items() if name in symbols],
+                schema=dict(CARRIED),
+                orient="row",
+            )
+        else:
+            known = snapshot.carried
+        left = known.join(read, on="symbol", how="left").with_columns(pl.col("rows") - pl.col("read").fill_null(0))
+        # Where a symbol ends is known if its last row is not among those that were read.
+        last = pl.when(pl.col("read").is_null()).then("last_ts").alias("last_ts")
+        carried = left.filter(pl.col("rows") > 0).select("symbol", "rows", "first_ts", last)
+        is_mine = pl.col("session").is_between(since, until or dt.date.max, closed="left" if until else "both")
+        base = pl.DataFrame(
+            [(name, one.base_interval) for name, one in symbols.items()],
+            schema=dict.fromkeys(("symbol", "interval"), pl.String()),
+            orient="row",
+        )
+        gaps, quality = (
+            dataset.scan(name).filter(is_mine).join(base.lazy(), on=["symbol", "interval"], how="semi").collect()
+            for name in ("gaps", "quality")
+        )
+        counted = quality.filter((pl.col("duplicates") > 0) | (pl.col("corrections") > 0))
+        counts = {
+            key: part.select("series", "session", "duplicates", "corrections")
+            for key, part in by_panel(session, symbols, counted)
+        }
+        session.set_held_from(since, carried, counts)
+        if gaps.height:
+            session.extend_axes(gaps)
+        for key, part in by_panel(session, symbols, gaps):
+            placed = placed_gaps(session, key, part)
+            is_filled = pl.col("state") == "filled"
+            session.set_gaps(key, placed.filter(~is_filled), placed.clear())
+            session.set_filled(key, placed.filter(is_filled))
+
+
+def by_panel(
+    session: SessionData, symbols: Mapping[str, SymbolSessionData], rows: pl.DataFrame
+) -> list[tuple[PanelKey, pl.DataFrame]]:
+    """Rows of `symbol, price_type` with their series numbers, by panel of the symbol's base bars."""
+    named = session.series_for(rows.select("symbol", "price_type").unique(maintain_order=True))
+    numbered = rows.join(named, on=["symbol", "price_type"], how="left", maintain_order="left")
+    keys: dict[PanelKey, list[str]] = {}
+    for name in rows["symbol"].unique(maintain_order=True):
+        keys.setdefault(symbols[name].base_key, []).append(name)
+    return [(key, numbered.filter(pl.col("symbol").is_in(names))) for key, names in keys.items()]
+
+
+def placed_gaps(session: SessionData, key: PanelKey, gaps: pl.DataFrame) -> pl.DataFrame:
+    """Exported gaps as stored ones (`GAPS`): with the segment and slot that they begin in."""
+    grid = session.snapshot().grid(key.spec, key.grid_interval)
+    places = grid.place(gaps["gap_start"]).select("ordinal", "slot")
+    return gaps.hstack(places).select(pl.col(name).cast(dtype) for name, dtype in GAPS.items())
+
+
 def exported_rows(
-    dataset: Dataset, symbols: Mapping[str, SymbolSessionData], since: dt.date
+    dataset: Dataset, symbols: Mapping[str, SymbolSessionData], since: dt.date, until: dt.date | None = None
 ) -> list[tuple[str, Delivery]]:
-    """(provenance, delivery) since a trade date: source bars at the base per provenance, then raw rows as `source`.
+    """(provenance, delivery) of trade dates `[since, until)`: source bars at the base per provenance, then raw rows as `source`.
 
     Parameters
     ----------
@@ -43,6 +221,8 @@ def exported_rows(
     symbols : mapping of name to SymbolSessionData
         The current registrations; bars of another interval than a symbol's base are left out.
     since : date
+    until : date, optional
+        Default all later ones.
     """
     bases = pl.LazyFrame(
         [(name, str(symbol.base_interval)) for name, symbol in symbols.items()],
@@ -50,6 +230,8 @@ def exported_rows(
         orient="row",
     )
     recent = pl.col("session") >= since
+    if until is not None:
+        recent &= pl.col("session") < until
     source_bars = dataset.scan("bars").filter(recent & (pl.col("origin") == "source"))
     bars = source_bars.join(bases, on=["symbol", "interval"], how="semi").collect()
     deliveries = [

@@ -333,7 +333,14 @@ def misplaced_series_notes(session: SessionData) -> list[str]:
 
 
 @check_arguments("session", "clock", "full")
-def export_session(session: SessionData, target: str | Path, clock: Clock | None = None, *, full: bool = False) -> int:
+def export_session(
+    session: SessionData,
+    target: str | Path,
+    clock: Clock | None = None,
+    *,
+    full: bool = False,
+    skip_unchanged: bool = False,
+) -> int:
     """Export changes since the last export to this target, or all; mark them exported; return its revision.
 
     Parameters
@@ -346,13 +353,18 @@ def export_session(session: SessionData, target: str | Path, clock: Clock | None
         Stamps the export; default the machine's.
     full : bool
         Write everything.
+    skip_unchanged : bool
+        Write no revision when a running session has the rows of the last one.
 
     Returns
     -------
     int
-        The target's next revision.
+        The target's next revision, or its last one where nothing changed.
     """
     snapshot = session.snapshot()
-    revision = export_snapshot(snapshot, path_of("target", target), written_at=(clock or WallClock()).now(), full=full)
+    now = (clock or WallClock()).now()
+    revision = export_snapshot(
+        snapshot, path_of("target", target), written_at=now, full=full, skip_unchanged=skip_unchanged
+    )
     session.mark_exported(snapshot.revision)
     return revision

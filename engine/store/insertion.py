@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import polars as pl
@@ -16,6 +17,7 @@ from engine.schema import TS
 from engine.store.anomalies import count_anomalies
 from engine.store.batch_rows import DateRange
 from engine.store.change_log import change_entry
+from engine.store.deduplication import sum_counts
 from engine.store.panel import KEY, TICK_KEY, Panel, Upsert, empty_panel
 from engine.store.panel_key import PanelKey
 from engine.store.panel_state import PanelState
@@ -29,7 +31,9 @@ class Insertion(NamedTuple):
     entry: pl.DataFrame | None
 
 
-def insert_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, revision: int, *, is_base: bool) -> Insertion:
+def insert_rows(
+    state: PanelState, key: PanelKey, rows: pl.DataFrame, revision: int, *, is_base: bool, again: bool = False
+) -> Insertion:
     """Upsert placed rows with their counts and log entries, mutating nothing; `is_base`: anomalies, session ranges, too.
 
     Parameters
@@ -42,11 +46,16 @@ def insert_rows(state: PanelState, key: PanelKey, rows: pl.DataFrame, revision: 
         That of this write.
     is_base : bool
         Whether the rows are of a source, or derived bars that a symbol has as its base.
+    again : bool
+        The rows were asked for by us, so that those which are there already are no duplicates of the feed.
     """
     panel: Panel = state.panels.get(key) or empty_panel(
         key.schema, TICK_KEY if "seq" in key.schema else KEY, key.compared_columns
     )
     upsert = panel.upsert(rows.with_columns(pl.lit(revision, pl.Int64).alias("revision")))
+    if again:
+        none = pl.lit(0, pl.Int64).alias("duplicates")
+        upsert = replace(upsert, counts=sum_counts([upsert.counts.with_columns(none)]))
     fields: dict[str, object] = {"panels": {**state.panels, key: upsert.panel}}
     counts = count_upsert(state, key, upsert, is_base=is_base)
     if counts.height:

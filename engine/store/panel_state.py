@@ -49,6 +49,8 @@ class PanelState:
         By the code that symbols name.
     gap_rows, quality_rows : mapping of PanelKey to VersionedRows
         Stored outcomes of an interval.
+    filled_rows : mapping of PanelKey to VersionedRows
+        Gaps, or parts of them, that a request filled: their slots are not missing any more.
     indicators : mapping of IndicatorKey to Panel
         Values per bar.
     trailing : mapping of PanelKey to DataFrame
@@ -65,6 +67,7 @@ class PanelState:
     calendars: Mapping[str, SessionCalendar] = field(default_factory=dict)
     gap_rows: Mapping[PanelKey, VersionedRows] = field(default_factory=dict)
     quality_rows: Mapping[PanelKey, VersionedRows] = field(default_factory=dict)
+    filled_rows: Mapping[PanelKey, VersionedRows] = field(default_factory=dict)
     indicators: Mapping[IndicatorKey, Panel] = field(default_factory=dict)
     trailing: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
 
@@ -110,16 +113,14 @@ class PanelState:
         return with_series_names(rows, self.series).drop("series", "price_type", "slot", "ordinal", "provenance")
 
     def gaps(self, symbols: Names | None = None) -> pl.DataFrame:
-        """Stored `gaps` table (`GAPS_VIEW`) of all intervals and price types, of some symbols or all (None)."""
-        return self._outcome_table(
-            GAPS_VIEW, {key: rows.frame for key, rows in self.gap_rows.items()}, names_of("symbols", symbols)
-        )
+        """Stored `gaps` table (`GAPS_VIEW`), `filled` ones too, of all intervals and price types, of some symbols or all (None)."""
+        stored = {key: [rows.frame for rows in ledgers] for key, ledgers in self._outcome_rows("gaps").items()}
+        return self._outcome_table(GAPS_VIEW, stored, names_of("symbols", symbols))
 
     def quality(self, symbols: Names | None = None) -> pl.DataFrame:
         """Stored `quality` table (`QUALITY_VIEW`) of all intervals and price types, of some symbols or all (None)."""
-        return self._outcome_table(
-            QUALITY_VIEW, {key: rows.frame for key, rows in self.quality_rows.items()}, names_of("symbols", symbols)
-        )
+        stored = {key: [rows.frame for rows in ledgers] for key, ledgers in self._outcome_rows("quality").items()}
+        return self._outcome_table(QUALITY_VIEW, stored, names_of("symbols", symbols))
 
     def outcomes(self, table: Literal["gaps", "quality"], scope: pl.DataFrame | None = None) -> pl.DataFrame:
         """`gaps` or `quality` table with each row's `revision`; `scope`: only of its `symbol, price_type, interval, session`.
@@ -131,28 +132,42 @@ class PanelState:
             Only rows of these.
         """
         columns = {**(GAPS_VIEW if table == "gaps" else QUALITY_VIEW), "revision": pl.Int64()}
-        stored = self.gap_rows if table == "gaps" else self.quality_rows
+        stored = self._outcome_rows(table)
         if scope is None:
-            return self._outcome_table(columns, {key: rows.frame for key, rows in stored.items()}, None)
+            whole = {key: [rows.frame for rows in ledgers] for key, ledgers in stored.items()}
+            return self._outcome_table(columns, whole, None)
         numbers = scope.join(self.series, on=["symbol", "price_type"]).select("series", "interval", "session")
-        scoped = {key: rows.of_sessions(numbers.filter(interval=str(key.interval))) for key, rows in stored.items()}
+        scoped = {
+            key: [rows.of_sessions(numbers.filter(interval=str(key.interval))) for rows in ledgers]
+            for key, ledgers in stored.items()
+        }
         return self._outcome_table(columns, scoped, None)
 
+    def _outcome_rows(self, table: Literal["gaps", "quality"]) -> dict[PanelKey, list[VersionedRows]]:
+        """Stored rows of a table by panel: quality, or gaps that are open and those that were filled."""
+        parts = (self.quality_rows,) if table == "quality" else (self.gap_rows, self.filled_rows)
+        return {
+            key: [part[key] for part in parts if key in part] for key in {key: None for part in parts for key in part}
+        }
+
     def _outcome_table(
-        self, columns: Schema, outcomes: Mapping[PanelKey, pl.DataFrame], symbols: Names | None
+        self, columns: Schema, outcomes: Mapping[PanelKey, Sequence[pl.DataFrame]], symbols: Names | None
     ) -> pl.DataFrame:
         """Rows of `outcomes` as `columns`, with series names and interval added; of `symbols` only, or of all (None)."""
         series = None if symbols is None else self.series_of(symbols)
         parts = []
         for key in sorted(outcomes, key=lambda key: key.sort_key):
-            rows = outcomes[key] if series is None else outcomes[key].filter(pl.col("series").is_in(series))
+            rows = pl.concat(outcomes[key])
+            if len(outcomes[key]) > 1:
+                rows = rows.sort("series", "gap_start")
+            rows = rows if series is None else rows.filter(pl.col("series").is_in(series))
             interval = pl.lit(str(key.interval)).alias("interval")
             parts.append(with_series_names(rows, self.series).with_columns(interval).select(*columns))
         return pl.concat(parts) if parts else empty(columns)
 
-    def sessions(self) -> pl.DataFrame:
-        """`sessions` table: all segments of each calendar from its first to its last session with a stored row."""
-        dates: dict[str, list[dt.date]] = {}
+    def sessions(self, others: Mapping[str, Sequence[dt.date]] | None = None) -> pl.DataFrame:
+        """`sessions` table: all segments of each calendar from its first to its last session with a stored row, or of `others`."""
+        dates: dict[str, list[dt.date]] = {code: list(days) for code, days in (others or {}).items()}
         for key, panel in self.panels.items():
             for run in panel.sorted_runs:
                 if run.rows.height:
@@ -173,7 +188,7 @@ class PanelState:
             "series": self.series.filter(keep),
             **{
                 name: {key: held.without(removed) for key, held in getattr(self, name).items()}
-                for name in ("panels", "gap_rows", "quality_rows", "indicators")
+                for name in ("panels", "gap_rows", "quality_rows", "filled_rows", "indicators")
             },
             **{
                 name: {key: frame.filter(keep) for key, frame in getattr(self, name).items()}

@@ -17,8 +17,9 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
@@ -39,8 +40,8 @@ from engine.store.batch_rows import (
     within_dates,
     without_conflicts_of,
 )
-from engine.store.change_log import change_entry
-from engine.store.insertion import extend_excluded_range, insert_rows
+from engine.store.change_log import ChangeLog, change_entry
+from engine.store.insertion import extend_excluded_range, insert_rows, merge_ranges
 from engine.store.panel import KEY, Upsert, empty_panel
 from engine.store.panel_key import PanelKey
 from engine.store.placement import extend_axis, partition_by_axis, place_rows
@@ -49,8 +50,9 @@ from engine.store.snapshot import Snapshot
 from engine.store.symbol_data import SymbolSessionData
 from engine.store.versioned_rows import VersionedRows
 
-OUTCOME_FIELDS = {"gaps": "gap_rows", "quality": "quality_rows"}
-OUTCOME_ORDER = {"gaps": ("series", "ordinal", "slot"), "quality": ("series", "session")}
+OUTCOME_FIELDS = {"gaps": "gap_rows", "quality": "quality_rows", "filled": "filled_rows"}
+GAP_ORDER = ("series", "ordinal", "slot")
+OUTCOME_ORDER = {"gaps": GAP_ORDER, "quality": ("series", "session"), "filled": GAP_ORDER}
 
 
 class Appended(NamedTuple):
@@ -101,7 +103,7 @@ class SessionData(Summarized):
         self._shown = Snapshot(store_id=store_id or uuid.uuid4().hex, as_of=_aware(as_of), incomplete=incomplete)
         self._draft: Snapshot | None = None
         self._drafter = 0
-        self._rollbacks = 0
+        self._undo: list[Callable[[], None]] = []
         self._calendars: dict[str, SessionCalendar] = dict(calendars or {})
         self._keys_of_symbols: tuple[Mapping[str, SymbolSessionData], frozenset[PanelKey]] = ({}, frozenset())
         self._next_series = 1
@@ -117,29 +119,44 @@ class SessionData(Summarized):
     def transaction(self) -> Iterator[None]:
         """Context manager under the write lock: publish all writes inside at once; on an exception discard them.
 
-        A nested transaction publishes nothing by itself; when it raises, only its own writes are rolled back.
+        A nested transaction publishes nothing by itself; when it raises, only its own writes are rolled back. Components
+        with state of their own follow by `keep_state`.
         """
         with self._lock:
-            before = self._draft
+            before, kept = self._draft, len(self._undo)
             self._drafter, self._draft = threading.get_ident(), before or self._shown
+            self.keep_state(self, "_next_series")
             try:
                 yield
             except BaseException:
                 self._draft = before
-                self._rollbacks += 1
+                while len(self._undo) > kept:
+                    self._undo.pop()()
                 raise
             if before is not None:
                 return
             self._shown, self._draft = self._draft, None
+            self._undo.clear()
         self._notify()
 
     def _summary(self) -> Summary:
         return self._state.summary("SessionData")
 
-    @property
-    def rollbacks(self) -> int:
-        """Number of rolled-back transactions; a consumer that caches state must rebuild it when this changes."""
-        return self._rollbacks
+    def keep_state(self, component: object, *names: str) -> None:
+        """Inside a transaction: attributes of a component that get back what they are now when it is rolled back.
+
+        The one way in which components follow rolled-back transactions: call it before the state is changed. Of mutable
+        containers a shallow copy is kept, of all else the object. Outside a transaction it does nothing.
+        """
+        if self._draft is None or self._drafter != threading.get_ident():
+            return
+        held = {name: copy(getattr(component, name)) for name in names}
+
+        def put_back() -> None:
+            for name, value in held.items():
+                setattr(component, name, value)
+
+        self._undo.append(put_back)
 
     @check_arguments("revision", "seconds")
     def wait_for_revision(self, revision: int, seconds: float | None = None) -> bool:
@@ -172,6 +189,58 @@ class SessionData(Summarized):
                 return calendars[code]
         return calendar(code)
 
+    def resume(self, store_id: str, revision: int) -> None:
+        """Become the store of an export, which was at `revision`: same identity, revisions counted on; ParameterError if not new."""
+        with self._lock:
+            if self._state.panels or self._state.symbols:
+                raise ParameterError("store_id: the store has symbols already; valid: resuming with a new store")
+            later = max(revision + 1, self._state.revision)
+            self._swap(store_id=store_id, revision=later, change_log=ChangeLog(start_revision=later))
+
+    def set_held_from(self, session: dt.date, carried: pl.DataFrame, counts: Mapping[PanelKey, pl.DataFrame]) -> None:
+        """Set from which session on the store holds rows, what its export alone has (`CARRIED`), and add counts of the held ones.
+
+        Consumers of changes read everything anew: rows of sessions before may have come.
+
+        Parameters
+        ----------
+        session : date
+        carried : DataFrame of `session_state.CARRIED`
+            Their symbols live since before `session`.
+        counts : mapping of PanelKey to DataFrame of `series, session, duplicates, corrections`
+            Of sessions whose rows were read from the export, which tell nothing of what came twice.
+        """
+        with self._lock:
+            before = session - dt.timedelta(days=1)
+            known = [self._state.symbols[symbol] for symbol in carried["symbol"]]
+            pairs = [(one.symbol, side) for one in known for side in one.price_types or [one.price_type]]
+            named = self.series_for(pl.DataFrame(pairs, schema=["symbol", "price_type"], orient="row").cast(pl.String))
+            ranges, summed = dict(self._state.observed_range), dict(self._state.counts)
+            lived = [pl.lit(before).alias(name) for name in ("first", "last", "any_first", "any_last")]
+            for key in dict.fromkeys(one.base_key for one in known):
+                ours = [one.symbol for one in known if one.base_key == key]
+                added = named.filter(pl.col("symbol").is_in(ours)).select("series", *lived)
+                ranges[key] = merge_ranges([ranges[key], added]) if key in ranges else added
+            for key, came in counts.items():
+                both = pl.concat([summed[key], came], how="diagonal") if key in summed else came
+                summed[key] = both.group_by("series", "session", maintain_order=True).sum()
+            revision = self._state.revision + 1
+            self._swap(
+                held_from=session,
+                carried=carried,
+                observed_range=ranges,
+                counts=summed,
+                revision=revision,
+                change_log=replace(self._state.change_log, entries=(), start_revision=revision),
+            )
+
+    def extend_axes(self, gaps: pl.DataFrame) -> None:
+        """Extend the axes of the symbols of `gaps` (`symbol, gap_start`) to hold these, as rows would."""
+        with self._lock:
+            for (symbol,), part in gaps.group_by("symbol", maintain_order=True):
+                spec = self._state.symbols[str(symbol)].spec
+                self._swap(**extend_axis(self._state, spec, self.calendar(spec.calendar), part["gap_start"]))
+
     def register_symbol_data(self, *symbols: SymbolSessionData) -> None:
         """Register symbols or replace a registered one's fields (rows stay); ParameterError if its base or a derived interval would go.
 
@@ -200,7 +269,9 @@ class SessionData(Summarized):
             # Slots that are missing from the first one on need a series that they are missing of.
             expected = [(one.symbol, one.price_type) for one in symbols if one.expected_from is not None]
             if expected:
-                self.series_for(pl.DataFrame(expected, schema=["symbol", "price_type"], orient="row").unique())
+                self.series_for(
+                    pl.DataFrame(expected, schema=["symbol", "price_type"], orient="row").unique(maintain_order=True)
+                )
 
     def mark_loaded(self, symbols: Names) -> None:
         """Set `is_loaded` of these registered symbols (never reset here); a symbol that was removed is passed over."""
@@ -321,6 +392,7 @@ class SessionData(Summarized):
         spec: GridSpec | None = None,
         provenance: str = "source",
         dates: DateRange = (None, None),
+        again: bool = False,
     ) -> Appended:
         """Place, deduplicate, count, log and store raw rows atomically, those outside `dates` dropped; return counts and conflicts.
 
@@ -340,6 +412,8 @@ class SessionData(Summarized):
         provenance : {"source", "backfill", "synthetic"}
         dates : (date or None, date or None)
             First and last trade date to keep, both included; rows of others are left out and counted.
+        again : bool
+            The rows were asked for once more by us: those that are stored already do not count as duplicates of the feed.
 
         Returns
         -------
@@ -371,7 +445,7 @@ class SessionData(Summarized):
                 if included.height < placed.height:
                     left_out += placed.height - included.height
                     self._swap(**extend_excluded_range(self._state, key, placed, dates))
-                upserts.append(self._insert(key, included))
+                upserts.append(self._insert(key, included, again=again))
             conflicts = [conflict_rejects(one.conflicts, kind, self._state.series) for one in upserts]
             rejects = pl.concat([empty(REJECTS), *conflicts])
             self.add_rejects(rejects)
@@ -435,6 +509,13 @@ class SessionData(Summarized):
     def set_quality(self, key: PanelKey, quality: pl.DataFrame, replaced: pl.DataFrame | None = None) -> None:
         """Remove `replaced` (None: all stored quality of the key), store `quality`; equal rows keep their revision; log changes."""
         self._set_outcome("quality", key, quality, replaced)
+
+    def set_filled(self, key: PanelKey, gaps: pl.DataFrame) -> None:
+        """Store gaps (`GAPS`) that a request filled, beside those that are there; one of the same first slot is replaced."""
+        with self._lock:
+            stored = self._state.filled_rows.get(key)
+            known = gaps.clear() if stored is None else stored.of_sessions(gaps.select("series", "session").unique())
+            self._set_outcome("filled", key, gaps, known.join(gaps, on=GAP_ORDER, how="semi"))
 
     def set_indicators(
         self, key: PanelKey, definitions: frozenset[Hashable], rows: pl.DataFrame, *, without: Sequence[int] = ()
@@ -569,18 +650,22 @@ class SessionData(Summarized):
         _, specs, axis_of = self._axes_of_symbols
         return partition_by_axis(rows, series, specs if spec is None else [spec], axis_of)
 
-    def _insert(self, key: PanelKey, rows: pl.DataFrame) -> Upsert:
+    def _insert(self, key: PanelKey, rows: pl.DataFrame, *, again: bool = False) -> Upsert:
         """Upsert, count (anomalies of a base, too) and log rows (lock held); revision + 1 on any change or source duplicate."""
         symbols = self._state.symbols
         if self._keys_of_symbols[0] is not symbols:  # found anew when symbols come or go
             self._keys_of_symbols = (symbols, frozenset(one.base_key for one in symbols.values()))
         is_base = key.origin == "source" or key in self._keys_of_symbols[1]
-        inserted = insert_rows(self._state, key, rows, self.revision + 1, is_base=is_base)
+        inserted = insert_rows(self._state, key, rows, self.revision + 1, is_base=is_base, again=again)
         self._write(inserted.fields, inserted.entry)
         return inserted.upsert
 
     def _set_outcome(
-        self, table: Literal["gaps", "quality"], key: PanelKey, rows: pl.DataFrame, replaced: pl.DataFrame | None
+        self,
+        table: Literal["gaps", "quality", "filled"],
+        key: PanelKey,
+        rows: pl.DataFrame,
+        replaced: pl.DataFrame | None,
     ) -> None:
         """Remove `replaced` (None: all) gaps or quality, store `rows`; equal rows keep their revision; log changes."""
         with self._lock:
@@ -594,7 +679,7 @@ class SessionData(Summarized):
                 has_span = "gap_start" in edit.touched.columns
                 first, last = (pl.col(at) if has_span else pl.lit(None, TS) for at in ("gap_start", "gap_end"))
                 changed = edit.touched.select("series", "session", first.alias("first_ts"), last.alias("last_ts"))
-                entry = change_entry(key, table, changed, state.revision + 1)
+                entry = change_entry(key, "gaps" if table == "filled" else table, changed, state.revision + 1)
             self._write({name: {**outcomes, key: edit.ledger}}, entry)
 
 

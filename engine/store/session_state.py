@@ -9,8 +9,10 @@ from typing import Literal
 
 import polars as pl
 
+from engine.schema import TS, Schema, empty
 from engine.store.symbol_data import SymbolSessionData
 
+CARRIED: Schema = {"symbol": pl.String(), "rows": pl.Int64(), "first_ts": TS, "last_ts": TS}
 Incomplete = Literal["flag", "drop"]
 
 
@@ -38,6 +40,10 @@ class SessionState:
         Everything up to it is in an export.
     files : frozenset of str
         Content marks of the loaded files.
+    held_from : date or None
+        The store goes on from an export, and holds the sessions from this one on; earlier ones are in the export alone.
+    carried : DataFrame of `CARRIED`
+        Number and extent of the source rows of each symbol that are in the export alone.
     """
 
     symbols: Mapping[str, SymbolSessionData] = field(default_factory=dict)
@@ -50,3 +56,5 @@ class SessionState:
     rejects: tuple[pl.DataFrame, ...] = ()
     exported_revision: int = 0
     files: frozenset[str] = frozenset()
+    held_from: dt.date | None = None
+    carried: pl.DataFrame = field(default_factory=lambda: empty(CARRIED))

@@ -6,6 +6,7 @@ views on it, so they agree with one another and never change.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,8 +22,8 @@ from engine.schema import REJECTS, TS, empty
 from engine.store.change_log import ChangeLog
 from engine.store.panel_key import PANEL_SCHEMAS, RAW_PRICE_TYPES, PanelKey
 from engine.store.panel_state import PanelState
-from engine.store.session_state import SessionState
-from engine.store.views import BARS_VIEW, CALENDARS_VIEW, SYMBOLS_VIEW, bars_view, with_series_names
+from engine.store.session_state import CARRIED, SessionState
+from engine.store.views import BARS_VIEW, CALENDARS_VIEW, SYMBOLS_VIEW, bars_view, with_ends, with_series_names
 
 CHANGES_VIEW = {
     "symbol": pl.String(),
@@ -34,14 +35,6 @@ CHANGES_VIEW = {
     "last_ts": TS,
     "revision": pl.Int64(),
     "removed": pl.Boolean(),
-}
-EXTENT = {
-    "symbol": pl.String(),
-    "price_type": pl.String(),
-    "series": pl.Int32(),
-    "rows": pl.Int64(),
-    "first_ts": TS,
-    "last_ts": TS,
 }
 
 
@@ -241,14 +234,19 @@ class Snapshot(PanelState, SessionState, Summarized):
         return changed.filter(pl.col("series").is_in(self.series["series"].implode()))
 
     def symbol_table(self) -> pl.DataFrame:
-        """`symbols` table by name: registered fields and `rows, first_ts, last_ts` of source rows (0, null if none)."""
-        extents = [
-            with_series_names(run.extent.with_columns(pl.col("first_ts", "last_ts").cast(TS)), self.series)
+        """`symbols` table by name: registered fields and `rows, first_ts, last_ts` of source rows (0, null if none).
+
+        Bars that are not over by `as_of` do not count among `rows`, as they are in no export.
+        """
+        extents = [self.carried.select(*CARRIED)] + [
+            with_series_names(run.extent.with_columns(pl.col("first_ts", "last_ts").cast(TS)), self.series).select(
+                *CARRIED
+            )
             for key, panel in self.panels.items()
             if key.origin == "source"
             for run in panel.sorted_runs
         ]
-        by_symbol = pl.concat([pl.DataFrame(schema=EXTENT), *extents]).group_by("symbol")
+        by_symbol = pl.concat([*extents, self._open_bars()]).group_by("symbol")
         extent = by_symbol.agg(pl.col("rows").sum(), pl.col("first_ts").min(), pl.col("last_ts").max())
         copied = [name for name in SYMBOLS_VIEW if name not in ("source_symbol", "incomplete")]
         registered = [
@@ -261,6 +259,22 @@ class Snapshot(PanelState, SessionState, Summarized):
         ]
         frame = pl.DataFrame(registered, schema={**SYMBOLS_VIEW})
         return frame.join(extent, on="symbol", how="left").with_columns(pl.col("rows").fill_null(0)).sort("symbol")
+
+    def _open_bars(self) -> pl.DataFrame:
+        """`CARRIED` with the negative number of source bars per symbol that end after `as_of`; found among the newest rows."""
+        none = empty(CARRIED)
+        if self.as_of is None:
+            return none
+        counts = [none]
+        for key, panel in self.panels.items():
+            if key.kind == "bars" and key.origin == "source":
+                longest = dt.timedelta(seconds=2 * key.grid_interval.seconds)
+                recent = panel.since(self.revision, self.as_of - longest)
+                ended = with_ends(recent, self.grid(key.spec, key.grid_interval))
+                late = with_series_names(ended.filter(pl.col("ts_end") > self.as_of), self.series)
+                counted = late.group_by("symbol").agg(-pl.len().cast(pl.Int64).alias("rows"))
+                counts.append(pl.concat([none, counted], how="diagonal"))
+        return pl.concat(counts)
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Export table -> frame: closed bars, stored raw kinds (`month` in all but open interest), gaps, quality, `small_tables`, rejects.

@@ -111,8 +111,8 @@ class Morning:
         return self
 
     def gaps(self, symbol: str = "A") -> list[tuple[int, int, str, int]]:
-        """Minute, length, state and retries of the base gaps of a symbol."""
-        rows = self.session.gaps([symbol]).filter(pl.col("interval") == "1m")
+        """Minute, length, state and retries of the base gaps of a symbol that are not filled."""
+        rows = self.session.gaps([symbol]).filter(pl.col("interval") == "1m", pl.col("state") != "filled")
         return [
             ((row["gap_start"] - OPEN) // MINUTE, row["bar_count"], row["state"], row["retry_count"])
             for row in rows.iter_rows(named=True)

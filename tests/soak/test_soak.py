@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 COUNTS = {
     "kills": 0, "sizes": 0, "truncations": 0, "flips": 0, "seconds": 0, "disconnects": 0, "inputs": 0,
-    "session-seconds": 0,
+    "session-seconds": 0, "restarts": 0,
 }  # fmt: skip
 EXPORTERS = len(DATASETS) + len(OUTPUT_FORMATS)
 KINDS = {
@@ -36,6 +36,7 @@ KINDS = {
     "disconnects": ({"disconnects": 2}, [None]),
     "inputs": ({"inputs": 25}, [25] * len(FORMATS)),
     "session": ({"session-seconds": 3}, [None] * 3),
+    "restarts": ({"restarts": 1}, [1]),
 }
 
 
@@ -47,6 +48,7 @@ KINDS = {
         "disconnects",
         "inputs",
         "session",
+        "restarts",
         *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("disk", "damage")),
     ],
 )

@@ -29,6 +29,7 @@ from engine.export.formats.output_formats import stamps_with_nanoseconds, to_jso
 from engine.export.formats.selection import PER_SYMBOL, STREAMS, LazyTables, Selection, symbol_batches
 from engine.export.tables import SORT, TABLES
 from engine.interval import Interval
+from engine.quality.gaps import IS_MISSING
 from engine.schema import PRICE_TYPES, empty
 
 Tables = Mapping[str, pl.DataFrame]
@@ -149,7 +150,7 @@ def series_block(tables: Tables, base: object, price_type: str, interval: str, *
         return {**head, **columns_and_data(bars)}
     counts = tables["quality"].filter(in_series).select(pl.col("present").sum(), pl.col("expected").sum())
     present, expected = counts.row(0)
-    gaps = tables["gaps"].filter(in_series)
+    gaps = tables["gaps"].filter(in_series & IS_MISSING)
     ranges = gaps.select(
         pl.col("gap_start").alias("start_time"), pl.col("gap_end").alias("end_time"), pl.col("bar_count")
     )

@@ -25,6 +25,7 @@ import polars as pl
 from engine.export.dataset import scan_files
 from engine.export.maintenance.verify_findings import Finding
 from engine.export.tables import TABLES
+from engine.quality.gaps import IS_MISSING
 from engine.schema import TS, empty
 
 SERIES = ("symbol", "price_type")
@@ -71,13 +72,15 @@ def cross_table_findings(
         columns = {column: dtype for column, dtype in TABLES[name].items() if column != "revision"}
         files = [scan_files(name, [path]).select(list(columns)).collect() for path in paths.get(name, NO_FILE)]
         small[name] = pl.concat([empty(columns), *files])
+    filled, small["gaps"] = small["gaps"].filter(~IS_MISSING), small["gaps"].filter(IS_MISSING)
     tables = _Tables(target, paths, broken, **small, has_as_of=entry.get("as_of") is not None)
     if tables.has("quality"):
         yield from check_counts(tables.quality)
     if tables.has("quality", "gaps"):
         yield from check_gap_sums(tables)
     for name in ("gaps", "quality"):
-        unlisted = small[name].join(tables.symbols, on="symbol", how="anti", nulls_equal=True)
+        rows = pl.concat([small[name], filled]) if name == "gaps" else small[name]
+        unlisted = rows.join(tables.symbols, on="symbol", how="anti", nulls_equal=True)
         yield from summary_finding(name, name, "symbols", unlisted, pl.lit("the symbol is not in `symbols`"))
     totals = []
     for folder, files_of_folder in bar_folders(tables).items():

@@ -47,6 +47,7 @@ from engine.export.parquet import StagedFile, partition_rows, stage
 from engine.export.row_revisions import keep_known_revisions
 from engine.export.tables import DATA_TABLES, KEYS, TABLES
 from engine.publish import fsync, make_durable_folders, remove_if_exists
+from engine.quality.gaps import IS_MISSING
 from engine.schema import TS, Schema, empty
 
 ACTIONS: Schema = {
@@ -357,6 +358,8 @@ def changes_of_recomputed(
             rows = pl.concat([former.filter(pl.col("origin") == "source"), rows.filter(pl.col("origin") == "derived")])
         elif table in STORED_COLUMNS:
             rows = with_stored_columns(table, rows, former)
+        if table == "gaps":
+            rows = pl.concat([rows, former.filter(~IS_MISSING).select(rows.columns)], how="vertical_relaxed")
         stamped = keep_known_revisions(table, rows, former, draft.revision)
         changes[table] = draft.replaced(table, list(stage(table, stamped, draft.staging)))
     return changes

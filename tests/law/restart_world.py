@@ -1,0 +1,368 @@
+"""A simulated vendor over several days, and sessions that follow it: undisturbed, or killed, stopped and started again.
+
+The world says of each bar when the feed sends it, with which values, and since when the vendor's history has it. A process
+that is not connected misses what the feed sends. Everything follows from the seed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from engine import open_dataset
+from engine.calendars.providers import calendar
+from engine.clock import ManualClock
+from engine.errors import StreamError
+from engine.export.tables import DATA_TABLES, KEYS
+from engine.interval import Interval
+from engine.runtime.config import SessionConfig
+from engine.runtime.live import LiveSession
+from engine.schema import BARS, REJECTS
+from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, StreamStatus, Subscription
+
+FIVE = Interval(5, "m")
+BAR = dt.timedelta(minutes=5)
+STEP = dt.timedelta(minutes=30)
+CADENCE = 4  # steps between two revisions
+UTC = dt.UTC
+FIRST, LAST = dt.date(2024, 7, 2), dt.date(2024, 7, 8)  # Tuesday, half day, holiday, Friday, weekend, Monday
+NEVER = dt.datetime(2100, 1, 1, tzinfo=UTC)
+TRIED = ("last_retry", "next_retry")
+
+
+class Sent(NamedTuple):
+    """Bars or rejects that the feed sends at an instant, in one delivery."""
+
+    at: dt.datetime
+    bars: tuple[tuple[str, dt.datetime, float], ...] = ()
+    rejects: tuple[str, ...] = ()
+
+
+class Restart(NamedTuple):
+    """End of a process after the step at an instant, and the start of the next one."""
+
+    at: dt.datetime
+    how: str  # kill: after the step; torn: before the export of the step; stop: as by SIGTERM
+    again: dt.datetime
+
+
+@dataclass
+class World:
+    """What the feed sends and the history knows; `versions` are (symbol, ts) -> [(known since, close)]."""
+
+    seed: int
+    sent: list[Sent] = field(default_factory=list)
+    versions: dict[tuple[str, dt.datetime], list[tuple[dt.datetime, float]]] = field(default_factory=dict)
+    history_out: tuple[dt.datetime, dt.datetime] = (NEVER, NEVER)
+    feed_out: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)
+    lost: set[dt.datetime] = field(default_factory=set)  # ends of bars that the feed does not send
+    added: tuple[str, dt.datetime] = ("C", NEVER)
+    removed: tuple[str, dt.datetime] = ("D", NEVER)
+    spans: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)
+    events: set[dt.datetime] = field(default_factory=set)  # steps whose counts only the feed tells
+
+    @classmethod
+    def of(cls, seed: int) -> World:
+        rng = np.random.default_rng(seed)
+        world = cls(seed)
+        segments = calendar("XNYS").segments(FIRST, LAST).filter(pl.col("segment") == "RTH")
+        world.spans = list(segments.select("segment_open", "segment_close").iter_rows())
+        opens = [span[0] for span in world.spans]
+        world.added = ("C", opens[1] + int(rng.integers(2, 6)) * STEP)
+        world.removed = ("D", opens[2] + int(rng.integers(2, 10)) * STEP)
+        for day in rng.permutation([0, 2])[: rng.integers(1, 3)]:
+            begin = opens[day] + int(rng.integers(1, 30)) * BAR
+            world.feed_out.append((begin, begin + int(rng.integers(2, 9)) * BAR))
+        begin = opens[int(rng.choice([0, 2]))] + int(rng.integers(2, 8)) * STEP
+        world.history_out = (begin, begin + int(rng.integers(1, 6)) * STEP)
+        late_by = [dt.timedelta(0), dt.timedelta(minutes=40), dt.timedelta(hours=2), None][rng.integers(4)]
+        pieces: list[Sent] = []
+        for day, (begin, end) in enumerate(world.spans):
+            for number in range((end - begin) // BAR):
+                for symbol in "ABCD":
+                    if symbol != "B" or rng.random() > 0.02:  # else no trade
+                        pieces += world._sent_of(rng, day, symbol, begin + number * BAR, late_by)
+            junk = begin + int(rng.integers(1, 7)) * STEP
+            pieces.append(Sent(junk, (), (f"junk of day {day}",)))
+            world.events.add(world.step_of(junk))
+        world.sent = sorted(pieces, key=lambda one: one.at)
+        return world
+
+    def _sent_of(
+        self, rng: np.random.Generator, day: int, symbol: str, ts: dt.datetime, late_by: dt.timedelta | None
+    ) -> list[Sent]:
+        """What the feed sends of a bar, and when; enters its versions in the history."""
+        close, over, chance = round(100 + float(rng.random()), 3), ts + BAR, rng.random()
+        is_calm = day in (1, 3)
+        if any(a <= over < b for a, b in self.feed_out):  # lost; the history has it at once, later, or never
+            self.lost.add(over)
+            self.versions[symbol, ts] = [] if late_by is None else [(over + late_by, close)]
+            return []
+        if chance < 0.01 and symbol != "C" and not is_calm:  # late, and by the feed alone
+            late = over + int(rng.choice([2, 3, 20, 60])) * STEP
+            if not any(a <= late <= b for a, b in self.spans):
+                late = self.spans[min(day + 1, 3)][0] + 2 * STEP
+            self.events.add(self.step_of(late))
+            return [Sent(late, ((symbol, ts, close),))]
+        sent = [Sent(over, ((symbol, ts, close),))]
+        self.versions[symbol, ts] = [(over, close)]
+        corrected = over + int(rng.choice([1, 2, 15, 60])) * STEP
+        if chance > 0.985 and not is_calm and any(a <= corrected <= b for a, b in self.spans):
+            sent.append(Sent(corrected, ((symbol, ts, close + 1),)))
+            self.versions[symbol, ts].append((corrected, close + 1))
+            self.events.add(self.step_of(corrected))
+        elif 0.975 < chance <= 0.985:
+            sent.append(Sent(over, ((symbol, ts, close),)))
+            self.events.add(self.step_of(over))
+        return sent
+
+    @property
+    def operations(self) -> tuple[dt.datetime, dt.datetime]:
+        """When a symbol is added, and one removed."""
+        return self.added[1], self.removed[1]
+
+    @staticmethod
+    def step_of(at: dt.datetime) -> dt.datetime:
+        """First step at or after an instant."""
+        midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight + -(-(at - midnight) // STEP) * STEP
+
+    @property
+    def steps(self) -> list[dt.datetime]:
+        """Instants of the steps: each half hour of a session and one after, and some of the nights."""
+        found: list[dt.datetime] = []
+        for begin, end in self.spans:
+            found.append(begin - dt.timedelta(hours=2))
+            found += [begin + n * STEP for n in range((end - begin) // STEP + 2)]
+            found.append(end + dt.timedelta(hours=5))
+        return found
+
+    def restarts(self, pattern: int) -> list[Restart]:
+        """Random ends of processes: in a session with a new one at once, at night with one the next morning."""
+        rng = np.random.default_rng([self.seed, pattern])
+        steps, found = self.steps, []
+        early = [one for one in steps[1:] if one <= self.spans[-1][1]]
+        for at in sorted(early[n] for n in rng.permutation(len(early))[: rng.integers(1, 7)]):
+            if found and at <= found[-1].again:
+                continue
+            again = at
+            if not any(begin <= at <= end for begin, end in self.spans):
+                again = next(one for one in steps if one > at and any(abs(one - b) <= 4 * STEP for b, _ in self.spans))
+            found.append(Restart(at, ["kill", "torn", "stop"][rng.integers(3)], again))
+        return found
+
+
+class Feed:
+    """The world's feed and history to one process."""
+
+    def __init__(self, world: World, clock: ManualClock) -> None:
+        self.world, self.clock = world, clock
+        self.at = clock.now()
+        self.symbols: set[str] = set()
+        self.asked_at: set[dt.datetime] = set()
+
+    def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
+        return {symbol: frozenset({("bars", FIVE)}) for symbol in symbols}
+
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        self.symbols |= {one.symbol for one in subscriptions}
+
+    def unsubscribe(self, symbol: str) -> None:
+        self.symbols.discard(symbol)
+
+    def next_at(self) -> dt.datetime | None:
+        return None
+
+    def take(self, until: dt.datetime) -> list[Delivery]:
+        now = self.clock.now()
+        came = [one for one in self.world.sent if self.at < one.at <= now]
+        self.at = now
+        rows = [row for one in came for row in one.bars if row[0] in self.symbols]
+        seen: dict[tuple[str, dt.datetime], int] = {}
+        frames: list[list[tuple[str, dt.datetime, float]]] = []
+        for row in rows:
+            turn = seen[row[:2]] = seen.get(row[:2], -1) + 1
+            frames += [[]] * (turn == len(frames))
+            frames[turn] = [*frames[turn], row]
+        made = [Delivery("bars", (bars(frame),), FIVE) for frame in frames]
+        junk = [cells for one in came for cells in one.rejects]
+        if junk:
+            made.append(Delivery("bars", (), FIVE, rejects=rejects(junk)))
+        return made
+
+    def wait(self, seconds: float) -> bool:
+        return True
+
+    def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
+        now = self.clock.now()
+        self.asked_at.add(now)
+        if self.world.history_out[0] <= now < self.world.history_out[1]:
+            raise StreamError("the history does not answer")
+        rows = []
+        for (symbol, ts), versions in self.world.versions.items():
+            asked = any(one.symbol == symbol and one.start <= ts < one.end for one in requests)
+            known = [close for since, close in versions if since <= now]
+            if asked and known:
+                rows.append((symbol, ts, known[-1]))
+        return [Delivery("bars", (bars(rows),), FIVE)] if rows else []
+
+    def status(self) -> StreamStatus:
+        return StreamStatus()
+
+    def close(self) -> None:
+        pass
+
+
+def bars(rows: Sequence[tuple[str, dt.datetime, float]]) -> pl.DataFrame:
+    whole = [
+        (symbol, "last", ts, close, close + 1, close - 1, close, 5.0, None, close, 1) for symbol, ts, close in rows
+    ]
+    return pl.DataFrame(whole, schema=dict(BARS), orient="row")
+
+
+def rejects(cells: Sequence[str]) -> pl.DataFrame:
+    return pl.DataFrame([("feed", None, "no bar", one) for one in cells], schema=dict(REJECTS), orient="row")
+
+
+def configured(target: Path, symbols: Sequence[str], *, indicators: bool) -> SessionConfig:
+    return SessionConfig.of(
+        {
+            "session": {"calendar": "XNYS", "mode": "live", "symbols": list(symbols)},
+            "source": {"kind": "alpaca"},
+            "streams": {"bars": "5m"},
+            "derive": ["15m", "1d", "1w"],
+            "indicators": [{"use": "ema(3)"}, {"use": "sma(4)", "intervals": ["15m"]}] if indicators else [],
+            "live": {"grace_seconds": 0},
+            "gaps": {"retries": 3, "interval_seconds": 1800, "backoff": 2},
+            "export": {"target": str(target), "every_seconds": CADENCE * STEP.total_seconds()},
+        }
+    )
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Process:
+    """A live session of the world, with what the next one is started with."""
+
+    def __init__(self, world: World, target: Path, *, indicators: bool) -> None:
+        self.world, self.target, self.indicators = world, target, indicators
+        self.symbols = ["A", "B", "D"]
+        self.clock = ManualClock(world.steps[0] - STEP)
+        self.written = self.clock.now()
+        self.launch()
+
+    def launch(self) -> None:
+        self.feed = Feed(self.world, self.clock)
+        config = configured(self.target, self.symbols, indicators=self.indicators)
+        self.live = LiveSession(config, self.feed, self.clock, fetch_aside=False)
+        self.live.start()
+
+    def step(self, at: dt.datetime) -> None:
+        if at == self.world.added[1]:
+            self.symbols.append("C")
+            self.live.add_symbol("C")
+        if at == self.world.removed[1]:
+            self.symbols.remove("D")
+            self.live.remove_symbol("D")
+        with suppress(Killed):
+            self.written = at if self.live.step().revision is not None else self.written
+
+    def end(self, at: dt.datetime, how: str) -> None:
+        """Step once more and end; a process that knows more than the export and the history do is stopped, not killed."""
+        is_out = self.world.history_out[0] <= at < self.world.history_out[1]
+        if how == "torn" and not is_out and not self._knows_more(at):
+            self.live.coordinator._export = die
+        self.step(at)
+        if how == "stop" or is_out or self._knows_more(at):
+            self.live.close()
+        self.written = at
+
+    def _knows_more(self, at: dt.datetime) -> bool:
+        # Retries are made after the revision of their step.
+        is_lost = any(self.written < over <= at for over in self.world.lost)
+        has_asked = any(self.written <= one <= at for one in self.feed.asked_at)
+        return is_lost or has_asked or any(self.written < one <= at for one in self.world.events)
+
+
+def die(*_: object) -> int:
+    raise Killed
+
+
+def run(world: World, target: Path, restarts: Sequence[Restart] = (), *, indicators: bool = False) -> LiveSession:
+    """Follow the world to its end with these restarts; the last session, stopped. Its target holds the last revision."""
+    ends = {one.at: one for one in restarts}
+    process, away = Process(world, target, indicators=indicators), None
+    for at in world.steps:
+        if away is not None and at < away:
+            continue
+        process.clock.set(at)
+        if away is not None:
+            process.launch()
+            away = None
+        end = ends.get(at)
+        if end is None:
+            process.step(at)
+            continue
+        process.end(at, end.how)
+        if end.again > at:
+            away = end.again
+        else:
+            process.launch()
+    process.live.close()
+    return process.live
+
+
+def tables(target: Path) -> dict[str, pl.DataFrame]:
+    """All tables of the newest revision, sorted, without the number of the revision that wrote a row."""
+    last = open_dataset(target)
+    return {
+        name: last.scan(name).drop("revision").collect().sort(*KEYS[name], maintain_order=True) for name in DATA_TABLES
+    }
+
+
+def differences(target: Path, undisturbed: Path, *, without_times_on: Sequence[dt.date] = ()) -> list[str]:
+    """What differs between the newest revisions of two targets: table, rows that one of them has alone.
+
+    On some days the instants of retries may differ: how long an endpoint is left alone that failed is no part of the data.
+    """
+    is_compared = ~pl.col("session").is_in(list(without_times_on))
+    without_times = [pl.when(is_compared).then(pl.col(name)).alias(name) for name in TRIED]
+    found, others = [], tables(undisturbed)
+    for name, rows in tables(target).items():
+        one, other = (table.with_columns(without_times) if name == "gaps" else table for table in (rows, others[name]))
+        if not one.equals(other):
+            more, less = (
+                a.join(b, on=one.columns, how="anti", nulls_equal=True) for a, b in ((one, other), (other, one))
+            )
+            found.append(
+                f"{name}: {one.height} rows, {other.height} undisturbed; more {more.head(3).rows()}; "
+                f"less {less.head(3).rows()}"
+            )
+    return found
+
+
+def broken_laws(folder: Path, seed: int, patterns: int) -> Iterator[str]:
+    """Where sessions with this many patterns of restarts differ from the undisturbed one: tables, and values of indicators."""
+    world, has_indicators = World.of(seed), seed % 2 == 1
+    whole = run(world, folder / f"{seed}", indicators=has_indicators)
+    for pattern in range(patterns):
+        restarts, target = world.restarts(pattern), folder / f"{seed} {pattern}"
+        last = run(world, target, restarts, indicators=has_indicators)
+        out = [one.at.date() for one in restarts if world.history_out[0] <= one.at <= world.history_out[1]]
+        found = differences(target, folder / f"{seed}", without_times_on=out)
+        for symbol in ("A", "B", "C") if has_indicators else ():
+            for interval in ("5m", "15m"):
+                held, right = (one.session.get_symbol_data(symbol).indicator_values(interval) for one in (last, whole))
+                if held.is_empty() or not held.equals(right.filter(pl.col("ts") >= held["ts"].min())):
+                    found.append(f"indicators of {symbol} {interval}")
+        yield from (f"seed {seed}, pattern {pattern}, {restarts}: {one}" for one in found)
+        shutil.rmtree(target)

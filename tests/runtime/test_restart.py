@@ -1,0 +1,254 @@
+"""Sessions that end and are started again: what the newest revision, the store and the source's requests are then."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+from engine import open_dataset
+from engine.errors import ParameterError
+from engine.export.delta import read_delta
+from engine.export.maintenance.vacuum import vacuum
+from engine.export.maintenance.verify import verify
+from engine.schema import TICKS
+from engine.sources.streams.contract import Delivery
+
+from tests.runtime.live_world import MINUTE, OPEN, HandStream, Morning, bars, configured
+
+DAY = 24 * 60
+TUESDAY = 5 * DAY  # 27 June 2024 is a Thursday; its minute 0 is the open
+
+
+@pytest.fixture(autouse=True)
+def _without_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+def launched(target: Path, minute: float, past: pl.DataFrame | None = None, **more: object) -> Morning:
+    config = configured(**{"export": {"target": str(target), "every_seconds": 60}, **more})
+    morning = Morning(HandStream(past), config, minute)  # type: ignore[arg-type]
+    morning.live.start()
+    return morning
+
+
+def day_of(target: Path, day: int, *, stop: bool, **more: object) -> Morning:
+    """A whole session from its morning to its evening, with a gap and a bar that came twice."""
+    morning = launched(target, day - 60, **more)
+    came = [minute for minute in range(day, day + 390) if minute not in (day + 7, day + 8)]
+    morning.stream.push(bars("A", came))
+    morning.stream.push(bars("A", [day]))
+    morning.at(day + 30)
+    for minute in (32, 40, 60, 391):
+        morning.at(day + minute)
+    if stop:
+        morning.live.close()
+    return morning
+
+
+def scanned(target: Path, table: str, interval: str = "1m") -> pl.DataFrame:
+    return open_dataset(target).scan(table).filter(pl.col("interval") == interval, pl.col("symbol") == "A").collect()
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_start_each_morning_keeps_former_sessions_with_their_gaps_and_counts(stop: bool, tmp_path: Path) -> None:
+    for day in (0, DAY, 4 * DAY, TUESDAY):
+        day_of(tmp_path / "out", day, stop=stop)
+    assert scanned(tmp_path / "out", "bars").group_by("session").len().sort("session")["len"].to_list() == [388] * 4
+    quality = scanned(tmp_path / "out", "quality").sort("session")
+    assert quality.select("missing", "duplicates", "corrections").rows() == [(2, 1, 0)] * 4
+    gaps = scanned(tmp_path / "out", "gaps")
+    assert gaps.select("bar_count", "state", "retry_count").rows() == [(2, "abandoned", 3)] * 4
+    symbols = open_dataset(tmp_path / "out").scan("symbols").filter(pl.col("symbol") == "A").collect()
+    assert symbols.select("rows", "first_ts").row(0) == (4 * 388, OPEN)
+    delta = read_delta(tmp_path / "out", since=1)
+    assert (delta.full, delta.reason) == (False, "")
+    assert verify(tmp_path / "out").is_empty()
+    vacuum(tmp_path / "out", keep_revisions=1)
+    assert scanned(tmp_path / "out", "bars").height == 4 * 388
+
+
+def test_start_leaves_files_of_former_months_as_they_are(tmp_path: Path) -> None:
+    day_of(tmp_path / "out", 0, stop=True)
+    june = set(open_dataset(tmp_path / "out").files("bars"))
+    for day in (TUESDAY, TUESDAY + DAY, TUESDAY + 8 * DAY):
+        morning = day_of(tmp_path / "out", day, stop=True)
+    assert june <= set(open_dataset(tmp_path / "out").files("bars"))
+    held = morning.session.bars("A", "1m")["session"].unique()
+    assert held.min() >= dt.date(2024, 7, 2)  # of the export only the last sessions were read
+
+
+def test_start_asks_for_corrections_that_came_while_nobody_looked(tmp_path: Path) -> None:
+    first = launched(tmp_path / "out", -5)
+    first.stream.push(bars("A", range(30)))
+    first.at(29).at(30)
+    past = pl.concat([bars("A", range(27)), bars("A", range(27, 30), close=99.0), bars("A", range(30, 40))])
+    second = launched(tmp_path / "out", 40, past)
+    assert second.session.bars("A", "1m")["close"].to_list() == [10.0] * 27 + [99.0] * 3 + [10.0] * 10
+    second.live.close()
+    assert scanned(tmp_path / "out", "quality").select("duplicates", "corrections").rows() == [(0, 3)]
+
+
+@pytest.mark.parametrize("with_ticks", [False, True])
+def test_close_exports_the_bar_that_came_within_the_grace(with_ticks: bool, tmp_path: Path) -> None:
+    morning = launched(tmp_path / "out", -5, live={"grace_seconds": 5}, streams={"ticks": with_ticks})
+    if with_ticks:
+        morning.stream.available = lambda symbols: dict.fromkeys(  # type: ignore[method-assign]
+            symbols, frozenset({("bars", None), ("ticks", None)})
+        )
+    for minute in range(1, 8):
+        morning.stream.push(bars("A", [minute - 1]))
+        if with_ticks:
+            tick = pl.DataFrame(
+                [("A", OPEN + minute * MINUTE, minute, 10.0, 1.0, "Q", "@", False)], schema=dict(TICKS), orient="row"
+            )
+            morning.stream.pushed.append(Delivery("ticks", (tick,)))
+        morning.at(minute + 1 / 60)
+    morning.clock.set(OPEN + 7 * MINUTE + dt.timedelta(seconds=2))
+    morning.live.close()
+    assert scanned(tmp_path / "out", "bars").height == 7
+    assert verify(tmp_path / "out").is_empty()
+
+
+def test_verify_of_an_export_with_a_bar_within_the_grace_finds_nothing(tmp_path: Path) -> None:
+    morning = launched(tmp_path / "out", -5, live={"grace_seconds": 5})
+    for minute in range(1, 8):
+        morning.stream.push(bars("A", [minute - 1]))
+        morning.at(minute + 1 / 60)
+    assert scanned(tmp_path / "out", "bars").height < 7
+    assert verify(tmp_path / "out").is_empty()
+
+
+def test_cadence_that_found_nothing_new_writes_no_revision(tmp_path: Path) -> None:
+    morning = day_of(tmp_path / "out", 0, stop=False)
+    last = open_dataset(tmp_path / "out").revision
+    for minute in range(400, 500, 10):
+        morning.at(minute)
+    assert open_dataset(tmp_path / "out").revision == last
+
+
+def test_late_row_of_a_former_session_comes_to_the_rows_that_the_export_has(tmp_path: Path) -> None:
+    for day in (0, DAY, 4 * DAY):
+        day_of(tmp_path / "out", day, stop=True, derive=["5m", "1d"])
+    morning = launched(tmp_path / "out", TUESDAY - 60, derive=["5m", "1d"])
+    assert morning.session.bars("A", "1m")["session"].min() > dt.date(2024, 6, 27)
+    morning.stream.push(bars("A", [7, 8], close=12.0))
+    morning.at(TUESDAY)
+    morning.live.close()
+    rows = scanned(tmp_path / "out", "bars")
+    assert rows.group_by("session").len().sort("session")["len"].to_list() == [390, 388, 388]
+    day = scanned(tmp_path / "out", "bars", "1d").sort("session")
+    assert day.select("n_base", "high").rows() == [(390, 12.0), (388, 10.0), (388, 10.0)]
+    quality = scanned(tmp_path / "out", "quality").sort("session")
+    assert quality.select("missing", "duplicates").rows() == [(0, 1), (2, 1), (2, 1)]
+    assert verify(tmp_path / "out").is_empty()
+
+
+def test_removed_and_added_symbols_are_exported_at_once(tmp_path: Path) -> None:
+    morning = day_of(tmp_path / "out", 0, stop=False)
+    morning.live.remove_symbol("A")
+    morning.live.add_symbol("C")
+    listed = open_dataset(tmp_path / "out").scan("symbols").collect()["symbol"].to_list()
+    assert listed == ["B", "C"]
+    assert scanned(tmp_path / "out", "bars").is_empty()
+
+
+def test_symbol_that_is_followed_no_more_stays_in_the_export(tmp_path: Path) -> None:
+    day_of(tmp_path / "out", 0, stop=True)
+    only_b = {"session": {"calendar": "XNYS", "mode": "live", "symbols": ["B"]}}
+    morning = launched(tmp_path / "out", DAY - 60, **only_b)
+    morning.stream.push(bars("B", range(DAY, DAY + 10)))
+    morning.at(DAY + 10)
+    morning.live.close()
+    symbols = open_dataset(tmp_path / "out").scan("symbols").collect()
+    assert symbols.select("symbol", "is_loaded", "rows").rows() == [("A", False, 388), ("B", True, 10)]
+    assert scanned(tmp_path / "out", "bars").height == 388
+    assert verify(tmp_path / "out").is_empty()
+
+
+def test_start_with_another_base_than_the_export_is_refused(tmp_path: Path) -> None:
+    day_of(tmp_path / "out", 0, stop=True)
+    other = {"session": {"calendar": "XLON", "mode": "live", "symbols": ["A"]}}
+    with pytest.raises(ParameterError, match="has A with calendar 'XNYS', this session 'XLON'"):
+        launched(tmp_path / "out", DAY - 60, **other)
+
+
+def test_start_while_the_history_is_down_asks_again_and_loses_nothing(tmp_path: Path) -> None:
+    first = launched(tmp_path / "out", -5)
+    first.stream.push(bars("A", range(10)))
+    first.at(9).at(10)
+    stream = HandStream(bars("A", range(40)))
+    stream.refuses = True
+    config = configured(export={"target": str(tmp_path / "out"), "every_seconds": 60})
+    second = Morning(stream, config, 15)
+    second.live.start()
+    for minute in range(16, 25):
+        stream.refuses = minute < 20
+        stream.push(bars("A", [minute - 1]))
+        second.at(minute)
+    view = second.session.get_symbol_data("A")
+    assert view.bars_base.height == 24
+    assert view.bar_quality["1m"].select("missing", "backfilled", "duplicates").row(0) == (0, 0, 0)
+
+
+def test_history_that_is_down_spends_nothing_of_a_gap() -> None:
+    morning = Morning()
+    morning.live.start()
+    morning.stream.refuses = True
+    for minute in range(1, 60):
+        morning.stream.push(bars("A", [minute - 1] if minute - 1 not in (5, 6, 7) else []))
+        morning.stream.refuses = minute < 30
+        if minute == 30:
+            morning.stream.past = bars("A", range(60))
+        morning.at(minute)
+    assert morning.gaps() == []
+    filled = morning.live.filler.filled
+    assert filled.filter(pl.col("symbol") == "A").select("gap_start", "gap_end").rows() == [
+        (OPEN + 5 * MINUTE, OPEN + 8 * MINUTE)
+    ]
+
+
+@pytest.mark.parametrize("silent", [30, 180, 270])
+def test_gap_that_stops_growing_is_asked_for_within_two_intervals(silent: int) -> None:
+    morning = Morning()
+    morning.live.start()
+    end, closed = 5 + silent, None
+    for minute in range(1, end + 6):
+        if minute <= 5 or minute > end:
+            morning.stream.push(bars("A", [minute - 1]))
+        if minute == end:
+            morning.stream.past = bars("A", range(390))
+        morning.at(minute)
+        if minute > end and closed is None and not morning.gaps():
+            closed = minute
+    assert closed is not None
+    assert closed <= end + 3
+
+
+def test_gap_that_is_filled_in_part_shows_that_part_as_filled(tmp_path: Path) -> None:
+    morning = launched(tmp_path / "out", -5)
+    morning.stream.push(bars("A", [0, 4]))
+    morning.at(5)
+    morning.stream.past = bars("A", [2])
+    morning.stream.push(bars("A", [5]))
+    morning.at(6).at(7)
+    morning.live.close()
+    gaps = scanned(tmp_path / "out", "gaps").sort("gap_start")
+    shown = [((row["gap_start"] - OPEN) // MINUTE, row["state"]) for row in gaps.iter_rows(named=True)]
+    assert [one for one in shown if one[0] < 5] == [(1, "retrying"), (2, "filled"), (3, "retrying")]
+    assert verify(tmp_path / "out").is_empty()
+    again = launched(tmp_path / "out", 7)
+    assert again.live.filler.filled.height == 1
+
+
+def test_gaps_that_are_due_together_are_one_request() -> None:
+    morning = Morning()
+    morning.live.start()
+    morning.stream.push(bars("A", range(0, 20, 2)))
+    morning.at(19)
+    asked = len(morning.stream.asked)
+    morning.at(20)
+    (request,) = [one for one in morning.stream.asked[asked:] if one.symbol == "A"]
+    assert (request.start, request.end) == (OPEN + MINUTE, OPEN + 18 * MINUTE)
