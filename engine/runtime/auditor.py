@@ -466,19 +466,25 @@ def plan_shared_tasks(tasks: Sequence[AuditTask], parts: Sequence[Survey], optio
     batch = (pl.col("rows").cum_sum() // (2 * ROWS_PER_RANGE)).over("interval")
     for (interval, _), some in shared.group_by("interval", batch.alias("batch"), maintain_order=True):
         held = [
-            task for task, part in zip(tasks, parts, strict=True)
-            if part.series.join(some, on=["symbol", "interval"], how="semi").height
-        ]  # fmt: skip
-        if len({type(task) for task in held}) > 1:
+            (task, part.series.join(some, on=["symbol", "interval"], how="semi")["symbol"].unique().sort())
+            for task, part in zip(tasks, parts, strict=True)
+        ]
+        held = [(task, symbols) for task, symbols in held if len(symbols)]
+        if len({type(task) for task, _ in held}) > 1:
             continue  # of a large file and small ones: their common slots stay duplicates
-        symbols = tuple(some["symbol"])
-        read = replace(options.read, symbols=symbols, interval=Interval.parse(str(interval)))
-        own = replace(options, read=read)
-        of_rows = tuple(
-            replace(task, rows=replace(task.rows, symbols=symbols)) for task in held if isinstance(task, RowsTask)
-        )
-        of_files = tuple(task for task in held if isinstance(task, FilesTask))
-        planned.append(SharedTask(of_rows or of_files, own, str(interval)))
+        # Files of an export are read on the axes that it stores, so those of each axis together.
+        axes = [task.options for task, _ in held if isinstance(task, RowsTask) and task.rows.of_export]
+        for own in [one for at, one in enumerate(axes) if one not in axes[:at]] or [options]:
+            alike = [(task, symbols) for task, symbols in held if not axes or task.options == own]
+            symbols = tuple(sorted({symbol for _, shared_symbols in alike for symbol in shared_symbols}))
+            read = replace(own.read, symbols=symbols, interval=Interval.parse(str(interval)))
+            of_rows = tuple(
+                replace(task, rows=replace(task.rows, symbols=symbols))
+                for task, _ in alike
+                if isinstance(task, RowsTask)
+            )
+            of_files = tuple(task for task, _ in alike if isinstance(task, FilesTask))
+            planned.append(SharedTask(of_rows or of_files, replace(own, read=read), str(interval)))
     return planned
 
 

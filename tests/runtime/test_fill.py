@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -22,11 +23,13 @@ from engine.export.dataset import open_dataset
 from engine.export.delta import apply_delta, read_delta
 from engine.export.maintenance.verify import verify
 from engine.export.tables import ADDED, DATA_TABLES, KEYS, TABLES
+from engine.quality.causes.cause_table import CAUSES
 from engine.query import sql
 from engine.runtime import fill as filling
 from engine.runtime.audit_report import write_audit
 from engine.runtime.auditor import run_audit
 from engine.runtime.fill import Filled, answers, drop_fill, fill
+from engine.runtime.options import CalendarMap
 from engine.runtime.run import export_session, load_options, run
 from engine.store import views
 
@@ -386,3 +389,20 @@ def test_export_of_an_earlier_version_is_read_verified_and_filled(
     now = contents(tmp_path / "old")
     assert now["bars"].drop("verdict").equals(before["bars"].drop("verdict"))
     assert_same(now, before, "gaps", "quality", "symbols", "fills")
+
+
+def test_audit_of_an_export_reads_symbols_of_several_files_and_axes_on_their_own(tmp_path: Path) -> None:
+    hours = {"AAA": "XNYS", "BBB": "XNYS", "CCC": "24/7"}
+    options = replace(OPTIONS, calendars=CalendarMap(None, tuple(hours.items())))
+    files = write(tmp_path / "a", [bars(name, HOLES) for name in SYMBOLS])
+    run(files, options, export=tmp_path / "out")
+    fill(
+        tmp_path / "out",
+        write(tmp_path / "b", [bars(name) for name in SYMBOLS]),
+        causes=CAUSES,
+    )
+    told = run_audit(tmp_path / "out").tables["series"].sort("symbol")
+    run(write(tmp_path / "c", [bars(name) for name in SYMBOLS]), options, export=tmp_path / "whole")
+    whole = run_audit(tmp_path / "whole").tables["series"].sort("symbol")
+    counts = ["symbol", "calendar", "rows", "expected", "present", "missing", "duplicates"]
+    assert told.select(counts).rows() == whole.select(counts).rows()
