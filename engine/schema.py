@@ -85,6 +85,15 @@ FIRST_DAY, LAST_DAY = -719_162, 2_932_896  # 0001-01-01 and 9999-12-31, in days 
 PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 REJECTS: Schema = {"source": pl.String(), "row": pl.Int64(), "reason": pl.String(), "cells": pl.String()}
 
+# Numbers that the feed counts trades by, in spans of time of a symbol: the first and the last of a span, and of the steps inside
+# it that are not 0 how many are one, and the largest.
+COUNTERS: Schema = {
+    "symbol": pl.String(),
+    "first_ts": TS,
+    "last_ts": TS,
+    **dict.fromkeys(("first_id", "last_id", "steps", "ones", "largest"), pl.Int64()),
+}
+
 # A calendar's answer: one row per segment, sorted by segment_open, never overlapping.
 SEGMENTS: Schema = {
     "session": pl.Date(),

@@ -36,8 +36,8 @@ from engine.grid import GridSpec, SessionGrid, whole_years
 from engine.interval import Interval
 from engine.keys import Ints, pack_columns
 from engine.quality.causes import outages as peers
-from engine.quality.causes.attribution import attribute_gaps as attribute_block
 from engine.quality.causes.attribution import (
+    KNOWN,
     cut_at_outages,
     excluded_slots,
     explained_slots,
@@ -45,6 +45,8 @@ from engine.quality.causes.attribution import (
     sum_outage_edges,
     weigh_gaps,
 )
+from engine.quality.causes.attribution import attribute_gaps as attribute_block
+from engine.quality.causes.evidence_order import BEFORE_COVERAGE, ranges_of
 from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_parts, series_keys, take_parts
 from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.profiles import BarSummary, bin_width, covered_lengths, slot_keys
@@ -308,13 +310,13 @@ def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, 
         pl.when(of_outage).then("outage_confidence").otherwise("confidence").alias("confidence"),
     )
     chains = settled.hstack(chains_of_gaps(settled, series, axis))
-    gone = (pl.col("absent") >= GONE_SESSIONS) & pl.col("own_id").is_not_null()
+    gone = (pl.col("absent") >= GONE_SESSIONS) & pl.col("own_id").is_not_null() & pl.col("known").is_null()
     known = chains.with_columns(
         pl.when(gone).then(pl.lit("unknown")).otherwise(pl.col("cause").cast(pl.String)).alias("cause"),
         pl.when(gone).then(0.5).otherwise("confidence").alias("confidence"),
     )
     return known.with_columns(
-        pl.coalesce("outage_id", "own_id").alias("outage_id"),
+        pl.coalesce("outage_id", "event", "own_id").alias("outage_id"),
         pl.when(gone).then(absence_evidence()).otherwise(evidence_of_gaps(known)).alias("evidence"),
     )
 
@@ -396,19 +398,13 @@ def with_series_names(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: SessionGrid) -> pl.DataFrame:
-    """Cut gaps at the edges of what is known of their slots; add `known` (cause or null) and `known_evidence`.
+    """Cut gaps at the edges of what is known of their slots; add `known` (cause or null), its evidence, confidence, event.
 
-    In this order: what the rows tell (`BlockInput.known`), what no series covers, sessions of a sample, not listed, bars
-    that a copy of the series has.
+    In this order: what rows prove of a slot (`evidence_order.BEFORE_COVERAGE`), what no series covers, sessions of a sample,
+    other evidence (`BlockInput.known`), not listed, bars that a copy of the series has.
     """
     known = block_input.known
-    told, copied = (
-        tuple(
-            slot_keys(*(slots[name].to_numpy() for name in ("series", "ordinal", slot))) + (slot == "last")
-            for slot in ("first", "last")
-        )
-        for slots in (known, block_input.copied)
-    )
+    told, copied = ranges_of(known), ranges_of(block_input.copied)
     covered, listed = (
         (ranges["start"].to_numpy(), ranges["end"].to_numpy())
         for ranges in (block_input.uncovered, block_input.unlisted)
@@ -418,37 +414,45 @@ def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: Session
             count = gaps["bar_count"].to_numpy().astype(np.int64)
             gaps = take_parts(gaps, *cut_points(keys_of(gaps), count, *ranges), grid)
     at = range_of_parts(series_keys(gaps), *told)
-    cause, evidence = (
-        known[name].gather(np.maximum(at, 0)) if known.height else None for name in ("cause", "evidence")
-    )
-    is_told = pl.lit(pl.Series(at >= 0))
+    names = ["cause", "evidence", "confidence", "event"]
+    is_known = pl.Series(at >= 0)
+    facts = known.select(names)[np.maximum(at, 0)] if known.height else known.select(names).clear(gaps.height)
+    whole = gaps.hstack(facts.rename({name: f"@{name}" for name in names}))
+    is_told = pl.lit(is_known)
+    is_first = is_told & pl.col("@cause").is_in(BEFORE_COVERAGE)
     is_uncovered = pl.lit(pl.Series(range_of_parts(axis_keys(gaps), *covered) >= 0))
     is_unlisted = pl.lit(pl.Series(range_of_parts(series_keys(gaps), *listed) >= 0))
     is_copied = pl.lit(pl.Series(range_of_parts(series_keys(gaps), *copied) >= 0))
     name = gaps.select("series").join(block_input.copies, on="series", how="left", maintain_order="left")["copy"]
     is_sampled = (pl.col("position") == "session") & pl.col("series").is_in(block_input.sampled["series"].implode())
-    return gaps.with_columns(
-        pl.when(is_told)
-        .then(pl.lit(cause, pl.String))
-        .when(is_uncovered | is_sampled)
+    is_nowhere = ~is_first & (is_uncovered | is_sampled)
+    is_decided = is_told & ~is_nowhere
+    return whole.with_columns(
+        pl.when(is_nowhere)
         .then(pl.lit("not_covered"))
+        .when(is_told)
+        .then("@cause")
         .when(is_unlisted)
         .then(pl.lit("not_listed"))
         .when(is_copied)
         .then(pl.lit("symbol_loss"))
         .alias("known"),
-        pl.when(is_told)
-        .then(pl.lit(evidence, pl.String))
+        pl.when(is_first)
+        .then("@evidence")
         .when(is_uncovered)
         .then(pl.lit("no series of this feed has rows there"))
         .when(is_sampled)
         .then(pl.lit("this series has few sessions, each alone: a sample"))
+        .when(is_told)
+        .then("@evidence")
         .when(is_unlisted)
         .then(pl.lit("before its first or after its last row"))
         .when(is_copied)
         .then(pl.format("{} has the same bars as this series, and it has these too", pl.lit(name)))
         .alias("known_evidence"),
-    )
+        pl.when(is_decided).then("@confidence").otherwise(KNOWN).alias("known_confidence"),
+        pl.when(is_decided).then("@event").alias("event"),
+    ).drop(f"@{name}" for name in names)
 
 
 def absent_for_long(gaps: pl.DataFrame, axis: pl.DataFrame) -> NDArray[np.bool_]:

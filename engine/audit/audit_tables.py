@@ -67,6 +67,16 @@ OUTAGES: Schema = {
 # Findings that another one tells: as one of its parts (the same in another series), or as its consequence. `finding` is
 # the fingerprint of that one.
 PARTS: Schema = {"finding": STRING, "role": STRING, **{n: t for n, t in FINDINGS.items() if n != "parts"}}
+# Losses as rows to send to the vendor; `--incidents` reads them. `symbols` are names with `;` between them.
+INCIDENTS: Schema = {
+    "start_ts": TS,
+    "end_ts": TS,
+    "symbols": STRING,
+    "kind": STRING,
+    "source": STRING,
+    "missing": LONG,
+    "evidence": STRING,
+}
 # Bars around the gaps that the report draws.
 STRIPS: Schema = {**KEY, "gap_start": TS, "ts": TS, "close": FLOAT, "volume": FLOAT}
 SESSIONS: Schema = {
@@ -96,6 +106,7 @@ AUDIT_TABLES: Mapping[str, Schema] = {
     "quality": QUALITY,
     "gaps": GAPS,
     "outages": OUTAGES,
+    "incidents": INCIDENTS,
     "findings": FINDINGS,
     "parts": PARTS,
     "strips": STRIPS,

@@ -13,8 +13,9 @@ SHOWN_AS_ZERO = 1e-12
 
 
 def is_ordinary() -> pl.Expr:
-    """Whether a gap is `no_trade`, of run probability >= 0.05, with no slot lost to an outage; null counts as False."""
+    """Whether a gap is `no_trade` by its own odds, of run probability >= 0.05, no slot lost to an outage; null is False."""
     ordinary = (pl.col("cause").cast(pl.String) == "no_trade") & (pl.col("run") >= ORDINARY) & (pl.col("lost") == 0)
+    ordinary &= pl.col("known").is_null()
     return ordinary.fill_null(value=False)
 
 

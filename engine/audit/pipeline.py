@@ -195,11 +195,12 @@ class PeerGroup:
         outages = classify_outages(found, witnesses, axis)
         outages = outages.with_columns(self.outage_ids(outages))
         named = runner.map_blocks(partial(build_tables, outages=outages), blocks)
+        gaps = pl.concat([one.gaps for one in named])
         return {
             "series": pl.concat([one.series for one in named]),
             "quality": pl.concat([one.quality for one in named]),
-            "gaps": pl.concat([one.gaps for one in named]),
-            "outages": self.outage_table(outages),
+            "gaps": gaps,
+            "outages": pl.concat([self.outage_table(outages), self.event_table(gaps)]),
             "sessions": self.session_rows(),
             "calendars": pl.DataFrame([self.calendar_row()], schema=dict(AUDIT_TABLES["calendars"])),
         }
@@ -371,6 +372,24 @@ class PeerGroup:
         )
         missing = whole.filter(pl.col("missing") > 0)
         return missing.select(pl.col(name).cast(dtype) for name, dtype in OUTAGES.items())
+
+    def event_table(self, gaps: pl.DataFrame) -> pl.DataFrame:
+        """`OUTAGES` of events that files report, one per event that explains gaps of the group: its evidence is theirs."""
+        events = self._survey.known.drop_nulls("event")["event"].unique()
+        own = gaps.filter(pl.col("outage_id").is_in(events.implode())) if len(events) else gaps.clear()
+        whole = own.group_by("outage_id", maintain_order=True).agg(
+            pl.lit(self._context.spec.calendar).alias("calendar"),
+            pl.col("cause").first(),
+            pl.col("session").min().alias("first_session"),
+            pl.col("gap_start").min().alias("start_ts"),
+            pl.col("gap_end").max().alias("end_ts"),
+            pl.col("symbol").n_unique().alias("symbols"),
+            pl.len().alias("gaps"),
+            pl.col("bar_count").sum().alias("missing"),
+            pl.col("confidence").first(),
+            pl.col("evidence").first(),
+        )
+        return whole.select(pl.col(name).cast(dtype) for name, dtype in OUTAGES.items())
 
     def session_rows(self) -> pl.DataFrame:
         """Return rows of table `sessions`: segments within first..last session; if intraday the chosen ones, else all."""

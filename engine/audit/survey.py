@@ -21,7 +21,7 @@ from engine.checks.refused import CONFLICTS, REFUSED, sum_refused
 from engine.quality.causes.profiles import PROFILE, PROFILE_KEY, RUNS, BarSummary
 from engine.quality.causes.profiles import merge_summaries as traces_joined
 from engine.quality.score import COUNTED
-from engine.schema import SEGMENTS_PER_SESSION, Schema, empty
+from engine.schema import COUNTERS, SEGMENTS_PER_SESSION, Schema, empty
 
 # `segments`, `align` and `zone` are the axis (`grid.GridSpec`); `first` and `last` are the symbol's first and last session.
 SERIES: Schema = {
@@ -40,12 +40,19 @@ SERIES: Schema = {
 }
 COUNTS: Schema = {"series": pl.Int32(), "session": pl.Date(), **dict.fromkeys(COUNTED, pl.Int64())}
 # Slots whose cause is known before gaps are weighed: rows that were refused, and whatever else tells what happened.
-# `cause` is one of `cause_table.CAUSES`, `evidence` a sentence. Rows of a series must not overlap.
+# `cause` is one of `cause_table.CAUSES`, `evidence` a sentence, `event` names the event that explains slots of several series
+# (null: none). `rank` is the place of the kind of evidence in `evidence_order.EVIDENCE`: rows of a series may overlap until
+# `evidence_order.settle_known` leaves the first.
 KNOWN: Schema = {
     **{name: pl.Int32() for name in ("series", "ordinal", "first", "last")},
     "cause": pl.String(),
     "evidence": pl.String(),
+    "confidence": pl.Float64(),
+    "event": pl.String(),
+    "rank": pl.Int32(),
 }
+# `schema.COUNTERS` of series.
+COUNTER_SPANS: Schema = {"series": pl.Int32(), **{name: dtype for name, dtype in COUNTERS.items() if name != "symbol"}}
 SLOTS: Schema = {name: pl.Int32() for name in ("series", "ordinal", "first", "last")}
 FILES: Schema = {"source": pl.String(), "rows": pl.Int64(), "problem": pl.String()}
 NAMED = ["symbol", "price_type"]
@@ -84,6 +91,8 @@ class Survey:
         Runs of slots in which a series has trade prints, or quotes, from other files than its bars.
     known : DataFrame of `KNOWN`
         Slots whose cause is known.
+    counters : DataFrame of `COUNTER_SPANS`
+        The feed's own numbers of a series' trades.
     checks : tuple of CheckedAxis
         Measurements of the checks, one of each axis.
     refused : DataFrame of `checks.refused.REFUSED`
@@ -100,6 +109,7 @@ class Survey:
     prints: pl.DataFrame
     quotes: pl.DataFrame
     known: pl.DataFrame
+    counters: pl.DataFrame
     checks: tuple[CheckedAxis, ...]
     refused: pl.DataFrame
     conflicts: pl.DataFrame
@@ -116,6 +126,7 @@ class Survey:
             empty(SLOTS),
             empty(SLOTS),
             empty(KNOWN),
+            empty(COUNTER_SPANS),
             (),
             empty(REFUSED),
             empty(CONFLICTS),
@@ -157,6 +168,7 @@ NUMBERED = {
     "prints": ["series", "ordinal", "first"],
     "quotes": ["series", "ordinal", "first"],
     "known": ["series", "ordinal", "first"],
+    "counters": ["series", "first_ts"],
 }
 
 
@@ -182,6 +194,7 @@ def join_surveys(surveys: Sequence[Survey]) -> Survey:
         merge_slot_runs(together["prints"]),
         merge_slot_runs(together["quotes"]),
         merge_slot_runs(together["known"]),
+        pl.concat(together["counters"]).sort("series", "first_ts", "first_id"),
         combine_checks(
             [one for checks in together["checks"] for one in checks], sessions_of_two_parts(together["runs"], series)
         ),

@@ -99,6 +99,14 @@ def audit(
     no_evidence: Annotated[
         bool, typer.Option("--no-evidence", help="Leave out ticks and finer bars, which tell what happened in gaps.")
     ] = False,
+    halts: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of trading halts (Nasdaq, NYSE, Cboe, DBN status, your CSV); may be repeated."),
+    ] = None,
+    incidents: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of incidents of a venue or vendor, as an audit proposes them; may be repeated."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the report, the tables and the work that is resumed.")
     ] = None,
@@ -124,6 +132,7 @@ def audit(
     from engine.runtime import auditor
     from engine.runtime.executor import choose_executor
     from engine.runtime.options import CalendarMap, LoadOptions
+    from engine.sources.event_files import read_events
     from engine.sources.options import ReadOptions
 
     given: dict[str, Any] = {
@@ -161,6 +170,8 @@ def audit(
         read=override_options(ReadOptions.from_toml(options) if options else ReadOptions(), given),
     )
     standards = read_standards(rules, baseline, allow)
+    zone = chosen.read.timezone
+    reported = read_events(halts, incidents, None if zone is None else str(zone))
     with progress(enabled=not as_json, doing="auditing") as tell:
         work = resume_folder(output, resume=resume)
         try:
@@ -171,6 +182,7 @@ def audit(
                 executor=choose_executor(workers, dask),
                 progress=tell,
                 strips=output is not None,
+                reported=reported,
             )
         except EngineError:
             remove_work(work)  # the input is to be mended first: there is nothing to go on with

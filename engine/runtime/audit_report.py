@@ -28,6 +28,7 @@ from engine.schema import TS, Schema, empty
 from engine.store.snapshot import Snapshot
 
 MOST_STRIPS, MOST_READERS, STRIP_MINUTES = 60, 24, 30
+INCIDENT_STAMP = "%Y-%m-%dT%H:%M:%S%.6fZ"
 BAR: Schema = {
     "symbol": pl.String(),
     "price_type": pl.String(),
@@ -124,7 +125,7 @@ def write_audit(
     verdict: Verdict | None = None,
     clock: Clock | None = None,
 ) -> Path:
-    """Write `report.html`, `audit.json`, `tables` with findings of `verdict` (None: default rules); return report path.
+    """Write `report.html`, `audit.json`, `incidents.csv`, `tables`; findings of `verdict` (None: default rules); return report path.
 
     Parameters
     ----------
@@ -148,6 +149,7 @@ def write_audit(
     tables = {**done.tables, "findings": judged.findings.select(list(FINDINGS))}  # what the rules find, too
     write_audit_tables(tables, folder)
     write_verdict(judged, "json", folder / "audit.json")
+    write_bytes(tables["incidents"].write_csv(datetime_format=INCIDENT_STAMP).encode(), folder / "incidents.csv")
     about: dict[str, str | int] = {
         "title": title,
         "sources": sources,

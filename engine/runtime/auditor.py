@@ -23,6 +23,7 @@ from engine.arguments import Day, Instant, Names, check_arguments, path_of, refu
 from engine.audit.audit_tables import AUDIT_TABLES, FILLS, KEY, VOLUMES
 from engine.audit.events import events
 from engine.audit.gap_findings import gap_findings
+from engine.audit.incidents import proposed_incidents
 from engine.audit.pipeline import IN_PROCESS, BlockRunner, attribute_gaps
 from engine.audit.survey import FILES, CheckedAxis, Survey, from_bytes, join_surveys, series_in_shared_slots, to_bytes
 from engine.calendars.cache import adopt
@@ -40,10 +41,11 @@ from engine.export.dataset import is_export, open_dataset
 from engine.grid import Align, GridSpec, SessionGrid, Stamp
 from engine.interval import Interval
 from engine.publish import file_sha256
+from engine.quality.causes.evidence_order import settle_known
 from engine.runtime.audit_report import BAR, Audit, BarsReader, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_row_ranges
 from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
-from engine.runtime.known_slots import with_refused_slots
+from engine.runtime.known_slots import with_counted_slots, with_refused_slots
 from engine.runtime.load import no_data_found, read_scanned_files, store_contents, symbol_or_root
 from engine.runtime.options import Auctions, CalendarMap, Calendars, LoadOptions, Progress
 from engine.runtime.parquet_scan import (
@@ -57,6 +59,7 @@ from engine.runtime.parquet_scan import (
 )
 from engine.runtime.remedy_trials import Retry, Trials, measured_series, with_tried_remedies
 from engine.runtime.remote_files import RemoteFile, is_remote, remote_files
+from engine.runtime.reported_events import with_reported_events
 from engine.runtime.requested_symbols import unmatched_notes
 from engine.runtime.run import load_options
 from engine.runtime.store_survey import survey_session
@@ -65,6 +68,7 @@ from engine.runtime.task_runner import run_tasks, work_folder
 from engine.schema import REJECTS, empty
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.columns import match_columns
+from engine.sources.event_files import EventRows, EventSources, read_events
 from engine.sources.inputs import IN_MEMORY, Input, Sources, inputs_of, scan_inputs
 from engine.sources.options import GIB, read_arguments
 from engine.store.session_data import SessionData
@@ -133,6 +137,7 @@ def audit(
     executor: Executor | None = None,
     progress: Progress | None = None,
     strips: bool = False,
+    reported: EventRows | None = None,
 ) -> Audit:
     """Survey sources in tasks, explain gaps, run checks; return the tables; SourceError if nothing could be read.
 
@@ -151,6 +156,8 @@ def audit(
         Called after each task: how many are done, of how many, and which.
     strips : bool
         Read the bars around the gravest gaps again, for pictures.
+    reported : EventRows, optional
+        Halts and incidents (`sources.event_files.read_events`).
 
     Raises
     ------
@@ -191,7 +198,7 @@ def audit(
             if workers.concurrency > 1:
                 runner = replace(runner, run=workers.run, blocks=BLOCKS_PER_WORKER * workers.concurrency)
             retry = partial(survey_again, tasks, parts)
-            done = with_fills(build_audit(survey, options, runner, retry), inputs)
+            done = with_fills(build_audit(survey, options, runner, retry, reported), inputs)
     if not strips:
         return done
     readers = [
@@ -209,6 +216,8 @@ def run_audit(
     *,
     workers: int | None = None,
     evidence: bool = True,
+    halts: EventSources = None,
+    incidents: EventSources = None,
     work: str | Path | None = None,
     interval: str | Interval | None = None,
     start: Day = None,
@@ -256,6 +265,9 @@ def run_audit(
         Number of processes; default this one alone.
     evidence : bool
         Read ticks and finer bars too, which tell what happened in gaps.
+    halts, incidents : path, frame or list of them, optional
+        Trading halts (files of Nasdaq, NYSE and Cboe, DBN of schema `status`, or `symbol, halt, resumption, reason`), and
+        incidents of a venue or vendor (`start, end, symbols, kind, source, text`): they explain gaps inside them.
     work : Path, optional
         Folder of surveys: a task whose survey is there is not done again.
     interval, start, end, segments, auctions, align, as_of, timezone ...
@@ -270,21 +282,33 @@ def run_audit(
     refuse_unknown("run_audit", unknown, arguments)
     given = {name: arguments[name] for name in ("interval", "start", "end", "segments", "auctions", "align", "as_of")}
     options = load_options(calendar, keep_source=evidence, **given, **read_arguments(arguments))
+    zone = options.read.timezone
+    reported = read_events(halts, incidents, None if zone is None else str(zone))
     if isinstance(sources, SessionData):
         snapshot = sources.snapshot()
-        done = build_audit(survey_session(sources), options, retry=partial(survey_stored_again, snapshot))
+        retry = partial(survey_stored_again, snapshot)
+        done = build_audit(survey_session(sources), options, retry=retry, reported=reported)
         return with_strips(done, [BarsReader(frozenset(snapshot.symbols), partial(bars_of, snapshot))])
     executor = SerialExecutor() if workers is None else ProcessExecutor(workers)
-    return audit(sources, options, work=None if work is None else path_of("work", work), executor=executor)
+    folder = None if work is None else path_of("work", work)
+    return audit(sources, options, work=folder, executor=executor, reported=reported)
 
 
 def build_audit(
-    survey: Survey, options: LoadOptions, runner: BlockRunner = IN_PROCESS, retry: Retry | None = None
+    survey: Survey,
+    options: LoadOptions,
+    runner: BlockRunner = IN_PROCESS,
+    retry: Retry | None = None,
+    reported: EventRows | None = None,
 ) -> Audit:
     """Attribute causes to a survey's gaps and run the checks; return all tables, and numbers of rows and read files.
 
+    What is known of slots before gaps are weighed is settled here, whoever made the survey (`evidence_order.EVIDENCE`).
     `retry` reads rows with other options: remedies are tried with it (None: they are not).
     """
+    counted = with_counted_slots(survey)
+    explained = counted if reported is None else with_reported_events(counted, reported)
+    survey = replace(explained, known=settle_known(explained.known, explained.prints))
     found = judge_survey(survey)
     misplaced = misplaced_series(found)
     filled = pl.concat([empty(FILLED_SLOTS), *(filled_slots(one.measured, misplaced) for one in survey.checks)])
@@ -293,6 +317,7 @@ def build_audit(
     tables["series"] = with_volume_shares(tables["series"], shares)
     files = survey.files.sort("source", "rows", "problem", nulls_last=True)
     tables = {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files}
+    tables["incidents"] = proposed_incidents(tables["gaps"], tables["series"])
     of_tables = check_tables(tables | {"refused": survey.refused, "conflicts": survey.conflicts})
     if retry is not None:
         found = with_tried_remedies(

@@ -13,6 +13,10 @@ from engine.audit.survey import KNOWN, Survey, merge_slot_runs
 from engine.calendars.providers import calendar
 from engine.checks.refused import CONFLICT
 from engine.grid import GridSpec, SessionGrid
+from engine.interval import Interval
+from engine.quality.causes.attribution import KNOWN as SURE_OF_IT
+from engine.quality.causes.counters import counted_slots
+from engine.quality.causes.evidence_order import RANKS
 from engine.schema import TS, empty
 
 MOST_REFUSED = 1_000_000  # rows that are looked at
@@ -55,6 +59,25 @@ def off_grid_slots(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
     summed = placed.group_by("series", "ordinal", "slot").agg(pl.col("ts").min()).sort("series", "ordinal", "slot")
     said = pl.format("a row is stamped {}, inside the slot", pl.col("ts").dt.strftime("%H:%M:%S%.f"))
     return known_slots(summed.with_columns(said.alias("evidence")), "off_grid")
+
+
+def with_counted_slots(survey: Survey) -> Survey:
+    """The survey with `KNOWN` slots that the feed's own counters prove to be without a trade, or lost (`causes.counters`)."""
+    if survey.counters.is_empty():
+        return survey
+    parts = [survey.known]
+    for own in peer_groups(survey.series):
+        spans = survey.counters.join(own.select("series"), on="series", how="semi")
+        context = axis_of(own)
+        if spans.is_empty() or not Interval.parse(context.interval).is_intraday:
+            continue
+        low, high = cast("dt.date", own["first"].min()), cast("dt.date", own["last"].max())
+        segments = calendar(context.calendar).segments_in_bounds(low, high)
+        grid = SessionGrid.build(segments, context.interval, GridSpec(*context[:-1]))  # type: ignore[arg-type]
+        slots = counted_slots(spans, grid, f"{context.calendar} {context.interval}")
+        ranked = slots.with_columns(pl.lit(RANKS["counter"]).alias("rank"))
+        parts.append(ranked.select(pl.col(name).cast(dtype) for name, dtype in KNOWN.items()))
+    return replace(survey, known=pl.concat(parts))
 
 
 def with_refused_slots(
@@ -135,4 +158,10 @@ def known_slots(slots: pl.DataFrame, cause: str) -> pl.DataFrame:
         pl.col("slot").first().alias("first"),
         pl.col("slot").last().alias("last"),
     )
-    return runs.with_columns(pl.lit(cause).alias("cause")).select(pl.col(n).cast(t) for n, t in KNOWN.items())
+    told = runs.with_columns(
+        pl.lit(cause).alias("cause"),
+        pl.lit(SURE_OF_IT).alias("confidence"),
+        pl.lit(None, pl.String).alias("event"),
+        pl.lit(RANKS["row"]).alias("rank"),
+    )
+    return told.select(pl.col(n).cast(t) for n, t in KNOWN.items())

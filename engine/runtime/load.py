@@ -97,6 +97,8 @@ class Contents:
     notes : tuple of str
     refused_counts : tuple of RefusedRows
         The same rows, counted per file and reason.
+    counters : tuple of DataFrame of `schema.COUNTERS`
+        The feed's own numbers, a frame per batch that has them.
     """
 
     symbols: tuple[SymbolSessionData, ...]
@@ -107,6 +109,7 @@ class Contents:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     refused_counts: tuple[RefusedRows, ...] = ()
+    counters: tuple[pl.DataFrame, ...] = ()
 
 
 def load_files(sources: Sources, options: LoadOptions, progress: Progress | None = None) -> Loaded:
@@ -125,6 +128,8 @@ def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
     session = SessionData(as_of=options.as_of, incomplete=options.incomplete)
     for refused in contents.refused:
         session.add_rejects(refused)
+    for counters in contents.counters:
+        session.add_counters(counters)
     session.add_files(contents.marks)
     session.register_symbol_data(*contents.symbols)
     appended = [
@@ -341,6 +346,7 @@ class ContentsBuilder:
             problems=problems,
             notes=(*notes, *self._notes),
             refused_counts=refused_rows([batch for _, batch in with_rows], self._options.read),
+            counters=tuple(batch.counters for _, batch in with_rows if batch.counters.height),
         )
 
     def _without_copies(self, batches: Sequence[FileBatch]) -> tuple[list[FileBatch], frozenset[str]]:

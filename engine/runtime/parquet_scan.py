@@ -29,7 +29,7 @@ from engine.quality.causes.profiles import bin_width, summarize_bars
 from engine.runtime.known_slots import off_grid_slots, with_refused_slots
 from engine.runtime.options import LoadOptions
 from engine.runtime.remote_files import RemoteFile, remote_metadata
-from engine.runtime.store_survey import measured_rows
+from engine.runtime.store_survey import counters_of_series, measured_rows
 from engine.schema import REJECTS, ROWS, empty
 from engine.sources.batch import Batch
 from engine.sources.frames import read_parquet_rows
@@ -116,7 +116,8 @@ def survey_row_range(row_range: RowRange, options: LoadOptions) -> Survey:
         if name not in MAY_BE_ABSENT or batch.frame[name].null_count() < batch.frame.height
     ]
     spec = AxisOptions(batch.align, batch.zone, batch.stamp)
-    return survey_rows(batch.frame.select(*names, "row"), batch.interval, options, batch.source, spec, batch.rejects)
+    survey = survey_rows(batch.frame.select(*names, "row"), batch.interval, options, batch.source, spec, batch.rejects)
+    return replace(survey, counters=counters_of_series([batch.counters], survey.series))
 
 
 def survey_row_ranges(row_ranges: Sequence[RowRange], options: LoadOptions) -> Survey:
@@ -141,7 +142,8 @@ def survey_row_ranges(row_ranges: Sequence[RowRange], options: LoadOptions) -> S
     ((interval, axis),) = kinds
     absent = [name for name in MAY_BE_ABSENT if rows[name].null_count() == rows.height]
     rejects = pl.concat([batch.rejects for batch in batches])
-    return survey_rows(rows.drop(absent), interval, options, batches[0].source, axis, rejects)
+    survey = survey_rows(rows.drop(absent), interval, options, batches[0].source, axis, rejects)
+    return replace(survey, counters=counters_of_series([batch.counters for batch in batches], survey.series))
 
 
 def read_row_range(row_range: RowRange, options: LoadOptions) -> Batch:
@@ -340,7 +342,7 @@ def sum_counts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def combine_axes(parts: Sequence[Survey]) -> Survey:
-    """Concatenate surveys of distinct series, without prints, quotes, refused, files; a single one is returned as it is."""
+    """Concatenate surveys of distinct series, without prints, quotes, counters, refused, files; a single one is returned as it is."""
     if len(parts) == 1:
         return parts[0]
     order = {

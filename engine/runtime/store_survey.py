@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from engine.audit.survey import COUNTS, SERIES, SLOTS, Axis, CheckedAxis, Survey, join_surveys
+from engine.audit.survey import COUNTER_SPANS, COUNTS, SERIES, SLOTS, Axis, CheckedAxis, Survey, join_surveys
 from engine.calendars.providers import calendar
 from engine.checks.bar_checks import measure
 from engine.checks.check import QUOTES
@@ -58,6 +58,7 @@ def survey_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
         counts=stored_counts(snapshot, cohort.key, series),
         prints=slots_with_trades(snapshot, cohort, grid, series),
         quotes=slots_with_quotes(snapshot, grid, series),
+        counters=counters_of_series(snapshot.counters, series),
         known=off_grid_slots(rows.filter(pl.col("provenance") != "synthetic"), grid),
         checks=(
             measured_rows(
@@ -65,6 +66,13 @@ def survey_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
             ),
         ),
     )
+
+
+def counters_of_series(counters: Sequence[pl.DataFrame], series: pl.DataFrame) -> pl.DataFrame:
+    """`COUNTER_SPANS` under the series of trades of each symbol; other price types have none."""
+    trades = series.filter(pl.col("price_type") == "last").select("series", "symbol")
+    named = [frame.join(trades, on="symbol").select(list(COUNTER_SPANS)) for frame in counters]
+    return pl.concat([empty(COUNTER_SPANS), *named]).sort("series", "first_ts", "first_id")
 
 
 def measured_rows(

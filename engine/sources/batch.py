@@ -13,7 +13,7 @@ import polars as pl
 
 from engine.grid import Align, Stamp
 from engine.interval import Interval
-from engine.schema import Kind
+from engine.schema import COUNTERS, Kind, empty
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Batch:
         What was assumed, inferred or left out.
     problems : tuple of Problem
         Other members of the same archive that could not be read; they stand in its first batch.
+    counters : DataFrame of `schema.COUNTERS`
+        The feed's own numbers, where the file has them.
     """
 
     kind: Kind
@@ -58,6 +60,7 @@ class Batch:
     source_symbols: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    counters: pl.DataFrame = field(default_factory=lambda: empty(COUNTERS))
 
     def shifted(self, offset: dt.timedelta) -> Batch:
         """The batch with `offset` added to its stamps; bars of a day and more, which have dates, stay as they are."""

@@ -29,6 +29,7 @@ Roles = Mapping[str, str]
 
 ROLES = tuple(SHARED_NAMES.aliases)
 STAMPS = {"ts", "date", "time"}
+IDS = ("first_id", "last_id")  # of the trades of a bar
 STAMP_LIKE = re.compile(r"time|date|stamp|(?:_at|At)$", re.IGNORECASE)
 BAR_ORDERS = (OHLC, ("low", "high", "open", "close"), ("open", "close", "high", "low"))
 UNNAMED = (
@@ -103,7 +104,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str, layout:
     if kind == "ticks" and "volume" in roles:
         roles.setdefault("size", roles["volume"])
     sided = {f"{side}_{part}" for side in SIDES for part in OHLC}
-    others = {"date", "time", "tick_volume", "interval", *sided}
+    others = {"date", "time", "tick_volume", "interval", *sided} | (set(IDS) if kind == "bars" else set())
     used = {name for role, name in roles.items() if role in ROWS[kind] or role in others}
     used |= {name for name in names if normalize_name(name) in layout.rows[:1]}
     unused = [name or "''" for name in names if name not in used]

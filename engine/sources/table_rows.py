@@ -15,10 +15,12 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from engine.errors import SourceError
+from engine.grid import Stamp
 from engine.interval import Interval
-from engine.schema import AMOUNTS, REJECTS, ROWS, Kind, conform, empty, rejected_rows
+from engine.schema import AMOUNTS, COUNTERS, REJECTS, ROWS, Kind, conform, empty, rejected_rows
 from engine.sources.batch import Batch
-from engine.sources.columns import TableColumns
+from engine.sources.columns import IDS, TableColumns
+from engine.sources.counters import bar_counters, numbers_of_bars, tick_counters
 from engine.sources.file_names import PathFacts, interval_of_text
 from engine.sources.fixed_stamps import parse_fixed
 from engine.sources.layout_cells import apply_layout, is_all_zero
@@ -134,7 +136,20 @@ def batch(
         zone=origin.options.timezone or "UTC",
         source_symbols=source_symbols(kept["symbol"] if bad.height or left_out else names, origin.qualifier),
         notes=notes,
+        counters=counters_of(raw, kept, table, interval, origin.options.stamp or "start"),
     )
+
+
+def counters_of(
+    raw: pl.DataFrame, kept: pl.DataFrame, table: TableColumns, interval: Interval | None, stamp: Stamp
+) -> pl.DataFrame:
+    """`COUNTERS` of ticks with numbers of their own, and of bars with those of their first and last trade; else none."""
+    if table.kind == "ticks" and is_numbered(raw, table.roles.get("seq")):
+        return tick_counters(kept)
+    if table.kind == "bars" and set(IDS) <= set(table.roles):
+        ids = numbers_of_bars(raw, kept, *(table.roles[role] for role in IDS))
+        return bar_counters(ids, interval, stamp)
+    return empty(COUNTERS)
 
 
 def with_plain_cells(raw: pl.DataFrame, table: TableColumns, source: str) -> pl.DataFrame:
@@ -353,13 +368,16 @@ def parse_cell(raw: pl.DataFrame, role: str, name: str, marks: Marks) -> pl.Expr
 
 def sequence_column(raw: pl.DataFrame, column: str | None) -> pl.Expr:
     """Expression for `seq`: the column if every cell is a whole number, else the row number for all rows."""
-    # The vendor's number orders rows only if every row has one; an id in letters, or a fraction, does not.
-    if column is not None:
-        cells, whole = raw[column], raw[column].cast(pl.Int64, strict=False)
-        has_fractions = (cells.dtype.is_float() or cells.dtype.is_decimal()) and (whole != cells).any()
-        if whole.null_count() == 0 and not has_fractions:
-            return pl.col(column).cast(pl.Int64)
-    return pl.col("row")
+    return pl.col(column).cast(pl.Int64) if column is not None and is_numbered(raw, column) else pl.col("row")
+
+
+def is_numbered(raw: pl.DataFrame, column: str | None) -> bool:
+    """Whether every cell of a column is a whole number; an id in letters, or a fraction, orders no rows. None: False."""
+    if column is None:
+        return False
+    cells, whole = raw[column], raw[column].cast(pl.Int64, strict=False)
+    has_fractions = (cells.dtype.is_float() or cells.dtype.is_decimal()) and (whole != cells).any()
+    return whole.null_count() == 0 and not has_fractions
 
 
 def without_null_cells(raw: pl.DataFrame, table: TableColumns, texts: Sequence[str]) -> pl.DataFrame:

@@ -31,7 +31,7 @@ from engine.display import Summarized, Summary
 from engine.errors import ParameterError, UnknownSymbolError
 from engine.grid import GridSpec, Stamp
 from engine.interval import Interval, Intervals
-from engine.schema import REJECTS, TS, Kind, empty, select_schema
+from engine.schema import COUNTERS, REJECTS, TS, Kind, empty, select_schema
 from engine.store.batch_rows import (
     DateRange,
     check_kind,
@@ -294,6 +294,7 @@ class SessionData(Summarized):
                 symbols={name: data for name, data in state.symbols.items() if name != symbol},
                 registered={name: at for name, at in state.registered.items() if name != symbol},
                 rejects=tuple(without_conflicts_of(symbol, frame) for frame in state.rejects),
+                counters=tuple(frame.filter(pl.col("symbol") != symbol) for frame in state.counters),
                 active_streams={key: on for key, on in state.active_streams.items() if key[0] != symbol},
                 change_log=state.change_log.with_removal(symbol, revision),
                 **state.without_series(state.series_of([symbol])),
@@ -580,6 +581,13 @@ class SessionData(Summarized):
         if rejects.height:
             with self._lock:
                 self._swap(rejects=(*self._state.rejects, select_schema(rejects, REJECTS, "rejects")))
+
+    @check_arguments("counters")
+    def add_counters(self, counters: pl.DataFrame) -> None:
+        """Append the feed's own numbers (`schema.COUNTERS`), which audits of the store look at; the revision stays."""
+        if counters.height:
+            with self._lock:
+                self._swap(counters=(*self._state.counters, select_schema(counters, COUNTERS, "counters")))
 
     def add_files(self, marks: Iterable[str]) -> frozenset[str]:
         """Mark files as loaded by content mark; return those of `marks` that were marked before."""

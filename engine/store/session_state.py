@@ -36,6 +36,8 @@ class SessionState:
     incomplete : {"flag", "drop"}
         Whether derived bars of windows that lack slots are shown (and flagged) or left out of views and exports.
     rejects : tuple of DataFrame of `schema.REJECTS`
+    counters : tuple of DataFrame of `schema.COUNTERS`
+        The feed's own numbers, of the files that have them.
     exported_revision : int
         Everything up to it is in an export.
     files : frozenset of str
@@ -54,6 +56,7 @@ class SessionState:
     as_of: dt.datetime | None = None
     incomplete: Incomplete = "flag"
     rejects: tuple[pl.DataFrame, ...] = ()
+    counters: tuple[pl.DataFrame, ...] = ()
     exported_revision: int = 0
     files: frozenset[str] = frozenset()
     held_from: dt.date | None = None

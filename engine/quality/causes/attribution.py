@@ -225,7 +225,8 @@ def attribute_gaps(
     Parameters
     ----------
     part, edges
-        From `cut_at_outages`. The gaps may carry `known`: their cause, where that is known; `prints` and `quotes`
+        From `cut_at_outages`. The gaps may carry `known`: their cause, where that is known (with `known_confidence`,
+        default 0.99); `prints` and `quotes`
         (Int64): how many lie inside, null where that is unknown; and `usual_quotes` (Float64): the mean number in as
         much time.
     groups : DataFrame
@@ -266,7 +267,8 @@ def attribute_gaps(
     if "known" in gaps.columns:
         told = gaps["known"].cast(pl.Enum(CAUSES)).to_physical()
         known = told.is_not_null().to_numpy()
-        cause[known], confidence[known] = told.drop_nulls().to_numpy(), KNOWN
+        cause[known] = told.drop_nulls().to_numpy()
+        confidence[known] = gaps["known_confidence"].to_numpy()[known] if "known_confidence" in gaps.columns else KNOWN
     outage = np.where(recurring | known, -1, outage)
     return pl.DataFrame(
         {

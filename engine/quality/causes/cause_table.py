@@ -66,7 +66,8 @@ CAUSE_TABLE = (
         text="the feed was down",
         remedy="ask the vendor for these slots again",
         meaning="Many series of one source lack the same slots: the feed, or whoever recorded it, was down.",
-        rule="the symbols that lack the same slots outweigh those that have them, against a common silence",
+        rule="the symbols that lack the same slots outweigh those that have them, against a common silence; or an "
+        "incident of the vendor is on file",
         family="feed",
         colour="#d1495b",
         mark="square",
@@ -81,7 +82,8 @@ CAUSE_TABLE = (
         remedy="ask the vendor for this symbol's slots again",
         meaning="Bars of this series alone were lost: trades are known from inside the hole, or it is far too long for "
         "how often the symbol trades at that time of day.",
-        rule="trade prints lie inside the hole; or this symbol alone is silent for longer than its rate allows",
+        rule="trade prints lie inside the hole, the feed's counter skips there, or a coarser bar has more; or this symbol "
+        "alone is silent for longer than its rate allows",
         family="feed",
         colour="#e07a2f",
         mark="triangle-up",
@@ -96,8 +98,8 @@ CAUSE_TABLE = (
         remedy=None,
         meaning="Trading was halted: a symbol that trades steadily stops, and reopens with a jump or an auction. "
         "Nothing is missing.",
-        rule="a symbol that trades all the time stops, and reopens away from its price or with the volume of an "
-        "auction",
+        rule="a file of halts has these slots; or a symbol that trades all the time stops, and reopens away from its "
+        "price or with the volume of an auction",
         family="market",
         colour="#2f7fd0",
         mark="diamond",
@@ -111,7 +113,8 @@ CAUSE_TABLE = (
         text="the venue was interrupted",
         remedy=None,
         meaning="The whole venue did not trade: a circuit breaker or an outage that is on record. Nothing is missing.",
-        rule="a third of its slots or more lie inside a known interruption of the venue; those slots are explained",
+        rule="a third of its slots or more lie inside a known interruption of the venue, or an incident of it is on "
+        "file; those slots are explained",
         family="market",
         colour="#2f7fd0",
         mark="triangle-up",
@@ -245,7 +248,8 @@ CAUSE_TABLE = (
         remedy=None,
         meaning="Nothing traded: a hole of this length is ordinary for this symbol at that time of day. Nothing is "
         "missing.",
-        rule="a run this long is plausible at the symbol's own rate for that time of day; `p` is stated",
+        rule="the feed's counter goes on without a jump, or a coarser bar has no more; or a run this long is plausible at "
+        "the symbol's own rate for that time of day (`p` is stated)",
         family="market",
         colour="#6f9bb8",
         mark="circle",

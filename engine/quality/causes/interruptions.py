@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from engine.grid import SessionGrid, microseconds
-from engine.keys import expand_ranges
+from engine.keys import Ints, expand_ranges
 from engine.schema import Schema
 
 MOST_OF_IT = 0.9  # of an interruption at the exchange alone: other series went on
@@ -45,17 +45,8 @@ def interrupted_slots(gaps: pl.DataFrame, interruptions: pl.DataFrame, grid: Ses
     low, high = np.maximum(begin[gap], start[which]), np.minimum(close[gap], end[which])
     is_exchange = (merged["scope"] == "exchange").to_numpy()[which]
     is_enough = ~is_exchange | (high - low >= MOST_OF_IT * (end[which] - start[which]))
-    ordinal = gaps["ordinal"].gather(gap)
-
-    def slot_at(at: np.ndarray) -> pl.Series:
-        return grid.slots_at(ordinal, pl.Series("slot", at).cast(pl.Datetime("us", "UTC")))
-
-    head, tail = slot_at(low), slot_at(high - 1)
-    inside = tail.to_numpy().astype(np.int64) - head.to_numpy() + 1
-    for slot, is_counted in ((head, np.ones(len(gap), bool)), (tail, (tail != head).to_numpy())):
-        opens, ends = microseconds(grid.starts(ordinal, slot)), microseconds(grid.ends(ordinal, slot))
-        covered = np.minimum(high, ends) - np.maximum(low, opens)
-        inside -= is_counted & (2 * covered < ends - opens)
+    first_slot, last_slot = slots_inside(gaps["ordinal"].gather(gap), low, high, grid)
+    inside = last_slot - first_slot + 1
     counted = pl.DataFrame({"gap": gap, "which": which, "inside": np.where(is_enough, inside, 0)}).filter(
         pl.col("inside") > 0
     )
@@ -71,6 +62,31 @@ def interrupted_slots(gaps: pl.DataFrame, interruptions: pl.DataFrame, grid: Ses
         pl.col("inside").fill_null(0)
     )
     return joined.select(pl.col(name).cast(dtype) for name, dtype in INSIDE.items())
+
+
+def slots_inside(ordinal: pl.Series, low: Ints, high: Ints, grid: SessionGrid) -> tuple[Ints, Ints]:
+    """(first, last) slot of segments `ordinal` at least half of which lies in [low, high); last < first where there is none.
+
+    Parameters
+    ----------
+    ordinal : Series of Int32
+        Segment of each span.
+    low, high : array of int
+        Microseconds since 1970, inside the segment, low < high.
+    grid : SessionGrid
+    """
+
+    def slot_at(at: Ints) -> pl.Series:
+        return grid.slots_at(ordinal, pl.Series("slot", at).cast(pl.Datetime("us", "UTC")))
+
+    head, tail = slot_at(low), slot_at(high - 1)
+    first, last = (slot.to_numpy().astype(np.int64) for slot in (head, tail))
+    is_short = []
+    for slot in (head, tail):
+        opens, ends = microseconds(grid.starts(ordinal, slot)), microseconds(grid.ends(ordinal, slot))
+        covered = np.minimum(high, ends) - np.maximum(low, opens)
+        is_short.append(2 * covered < ends - opens)
+    return first + is_short[0], last - (is_short[1] & (head != tail).to_numpy())
 
 
 def merge_overlapping(interruptions: pl.DataFrame) -> pl.DataFrame:

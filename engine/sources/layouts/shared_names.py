@@ -49,6 +49,8 @@ SHARED_NAMES = Layout(
         "conditions": "conditions condition cond salecondition saleconditions",
         "suspicious": "suspicious",
         "seq": "seq sequence sequencenumber tradeid aggtradeid id",
+        "first_id": "firsttradeid firstid",
+        "last_id": "lasttradeid lastid",
         "value": "openinterest oi",
         "interval": "interval timeframe",
     }

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from engine.errors import SourceError
 from engine.grid import Align
 from engine.interval import Interval
-from engine.schema import ROWS, TS_NS, Kind, conform
+from engine.schema import COUNTERS, ROWS, TS_NS, Kind, conform, empty
 from engine.sources import archive
 from engine.sources.batch import Batch, SourceFile
+from engine.sources.counters import tick_counters
 from engine.sources.file_names import PathFacts
 from engine.sources.layouts.shared_names import OHLC
 from engine.sources.options import ReadOptions
@@ -275,6 +276,9 @@ def batch_of_kind(raw: pl.DataFrame, kind: Kind, header: Header, origin: Origin)
         align=options.align or align_of_interval(interval),
         source_symbols=source_symbols(kept["symbol"], qualifier),
         notes=(*origin.notes, *left_out),
+        counters=tick_counters(kept.with_columns(pl.col("seq") // SAME_SEQUENCE))
+        if kind == "ticks"
+        else empty(COUNTERS),
     )
 
 
