@@ -193,7 +193,7 @@ def join_surveys(surveys: Sequence[Survey]) -> Survey:
         counts.group_by("series", "session").agg(pl.col(COUNTED).sum()).sort("series", "session").select(list(COUNTS)),
         merge_slot_runs(together["prints"]),
         merge_slot_runs(together["quotes"]),
-        merge_slot_runs(together["known"]),
+        merge_known(together["known"]),
         pl.concat(together["counters"]).sort("series", "first_ts", "first_id"),
         combine_checks(
             [one for checks in together["checks"] for one in checks], sessions_of_two_parts(together["runs"], series)
@@ -313,6 +313,14 @@ def sessions_of_two_parts(parts: Sequence[pl.DataFrame], series: pl.DataFrame) -
 def session_of_ordinal() -> pl.Expr:
     """Return an expression: the session (Date) of a segment's `ordinal`."""
     return (pl.col("ordinal") // SEGMENTS_PER_SESSION).cast(pl.Date)
+
+
+def merge_known(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """`KNOWN` rows of all parts, sorted; where one overlaps an earlier one of its `rank` its covered slots are cut off."""
+    whole = pl.concat(parts)
+    ranks = whole["rank"].unique().sort()
+    merged = [merge_slot_runs([whole.filter(pl.col("rank") == rank)]) for rank in ranks]
+    return pl.concat([whole.clear(), *merged]).sort("series", "ordinal", "first", "rank")
 
 
 def merge_slot_runs(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:

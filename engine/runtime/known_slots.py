@@ -9,7 +9,7 @@ from typing import cast
 import polars as pl
 
 from engine.audit.pipeline import axis_of, peer_groups
-from engine.audit.survey import KNOWN, Survey, merge_slot_runs
+from engine.audit.survey import KNOWN, Survey, merge_known
 from engine.calendars.providers import calendar
 from engine.checks.refused import CONFLICT
 from engine.grid import GridSpec, SessionGrid
@@ -117,7 +117,7 @@ def with_refused_slots(
         said = pl.format("refused, line {} of {}: {}", "row", pl.col("source").str.split("/").list.last(), "reason")
         first = placed.sort("source", "row").group_by("series", "ordinal", "slot", maintain_order=True).first()
         parts.append(known_slots(first.with_columns(said.alias("evidence")), "refused"))
-    return replace(survey, known=merge_slot_runs(parts))
+    return replace(survey, known=merge_known(parts))
 
 
 def refused_stamps(rejects: pl.DataFrame, timezone: str | dt.tzinfo | None) -> pl.DataFrame:

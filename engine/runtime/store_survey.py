@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import polars as pl
 
-from engine.audit.survey import COUNTER_SPANS, COUNTS, SERIES, SLOTS, Axis, CheckedAxis, Survey, join_surveys
+from engine.audit.survey import COUNTER_SPANS, COUNTS, KNOWN, SERIES, SLOTS, Axis, CheckedAxis, Survey, join_surveys
 from engine.calendars.providers import calendar
 from engine.checks.bar_checks import measure
 from engine.checks.check import QUOTES
 from engine.grid import SessionGrid
+from engine.quality.causes.coarser_bars import slots_by_coarser_bars
+from engine.quality.causes.evidence_order import RANKS
 from engine.quality.causes.profiles import bin_width, summarize_bars
 from engine.quality.gaps import slot_runs
 from engine.quality.score import COUNTED
@@ -23,6 +25,7 @@ from engine.store.panel_key import PanelKey
 from engine.store.session_data import SessionData
 from engine.store.snapshot import Snapshot
 
+COARSER = ["series", "ordinal", "slot", "high", "low", "volume"]
 TRACED = ["series", "ordinal", "slot", "open", "close", "volume"]
 
 
@@ -59,13 +62,38 @@ def survey_cohort(snapshot: Snapshot, cohort: Cohort) -> Survey:
         prints=slots_with_trades(snapshot, cohort, grid, series),
         quotes=slots_with_quotes(snapshot, grid, series),
         counters=counters_of_series(snapshot.counters, series),
-        known=off_grid_slots(rows.filter(pl.col("provenance") != "synthetic"), grid),
+        known=pl.concat(
+            [
+                off_grid_slots(rows.filter(pl.col("provenance") != "synthetic"), grid),
+                slots_of_coarser_bars(snapshot, cohort, real, grid),
+            ]
+        ).sort("series", "ordinal", "first"),
         checks=(
             measured_rows(
                 rows.filter(pl.col("provenance") != "synthetic"), described, grid, quote_ticks(snapshot, cohort)
             ),
         ),
     )
+
+
+def slots_of_coarser_bars(snapshot: Snapshot, cohort: Cohort, bars: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
+    """`KNOWN` slots that source bars of coarser intervals prove to be without a trade, or lost; mostly there are none."""
+    parts = [empty(KNOWN)]
+    for key, panel in sorted(snapshot.panels.items(), key=lambda item: item[0].sort_key):
+        is_source = key.kind == "bars" and key.origin == "source" and cohort.base.is_intraday and bars.height > 0
+        if not is_source or key.interval is None or key.interval <= cohort.base:
+            continue
+        own = snapshot.grid(key.spec, key.interval)
+        rows = pl.concat([part.drop_nulls("slot").select(COARSER) for part in panel.parts]).filter(
+            pl.col("series").is_in(bars["series"].unique().implode())
+        )
+        spans = rows.with_columns(
+            own.starts(rows["ordinal"], rows["slot"]).alias("start"),
+            own.ends(rows["ordinal"], rows["slot"]).alias("end"),
+        )
+        slots = slots_by_coarser_bars(spans, bars, grid, str(key.interval))
+        parts.append(slots.with_columns(pl.lit(RANKS["coarser_bar"]).alias("rank")))
+    return pl.concat(part.select(pl.col(name).cast(dtype) for name, dtype in KNOWN.items()) for part in parts)
 
 
 def counters_of_series(counters: Sequence[pl.DataFrame], series: pl.DataFrame) -> pl.DataFrame:
