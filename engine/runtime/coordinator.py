@@ -44,6 +44,7 @@ from engine.store.views import with_ends, with_series_names
 Phase = Literal["new", "waiting", "running", "finished"]
 ALWAYS = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC)
 Exporter = Callable[[SessionData], int]  # writes a revision of the store and returns its number
+MOST_TAKES = 100_000  # of what waits at the start
 INSTANT = dt.timedelta(microseconds=1)
 FOLLOWING = ("phase", "totals", "_spans", "_over", "_now", "_exported_at", "_specs", "_dates", "_past", "_missed")
 
@@ -395,6 +396,11 @@ class SessionCoordinator:
         self._missed = tuple(
             HistoryRequest(*stream, starts.get(stream, begin), at, specs[stream.symbol]) for stream in streams
         )
+        # What waits at the source goes first, so that it counts as what it is: a folder gives a few files at a time.
+        for _ in range(MOST_TAKES):
+            if not (waiting := self.stream.take(at)):
+                break
+            self._append(waiting)
         try:
             self.take_in_missed(self.stream.fetch(self._missed) if self._missed else ())
         except StreamError as error:
@@ -471,7 +477,7 @@ class SessionCoordinator:
         `again`: they were asked for by us, so rows and rejects that are there already do not count.
         """
         symbols = self.session.get_active_symbols()
-        for delivery in deliveries:
+        for delivery in last_values(deliveries) if again else deliveries:
             rejects = delivery.rejects
             if again and rejects.height:
                 known = pl.concat([rejects.clear(), *self.session.snapshot().rejects])
@@ -612,6 +618,21 @@ def last_end_of_bars(snapshot: Snapshot, until: dt.datetime | None) -> dt.dateti
             ended = with_ends(placed, snapshot.grid(key.spec, key.grid_interval)).filter(pl.col("ts_end") <= until)
             ends += [cast("dt.datetime", ended["ts_end"].max())] if ended.height else []
     return max(ends, default=None)
+
+
+def last_values(deliveries: Iterable[Delivery]) -> list[Delivery]:
+    """Deliveries of history joined per kind, interval, stamp and axis, with the last row of each key: what it says now."""
+    joined: dict[tuple[object, ...], list[Delivery]] = {}
+    for one in deliveries:
+        joined.setdefault((one.kind, one.interval, one.stamp, one.spec), []).append(one)
+    merged = []
+    for parts in joined.values():
+        frames = [frame for one in parts for frame in one.frames]
+        key = [name for name in ("symbol", "price_type", "ts", "seq") if frames and name in frames[0].columns]
+        rows = pl.concat(frames, how="diagonal").unique(key, keep="last", maintain_order=True) if frames else None
+        rejects = pl.concat([one.rejects for one in parts])
+        merged.append(replace(parts[0], frames=() if rows is None else (rows,), rejects=rejects))
+    return merged
 
 
 def outside_gaps(frame: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:

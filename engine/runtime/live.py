@@ -31,6 +31,7 @@ from engine.runtime.gap_filler import GapFiller, HistoryEndpoint
 from engine.runtime.options import CalendarMap
 from engine.runtime.resume import Continuation
 from engine.sources.streams.contract import Delivery, HistoryRequest, Stream
+from engine.sources.streams.folder import FolderStream
 from engine.store.session_data import SessionData
 from engine.store.symbol_data import SymbolSessionData
 
@@ -92,6 +93,8 @@ class LiveSession:
         first = self.config.session.start or now.date() - dt.timedelta(days=1)
         last = self.config.session.end or now.date() + DAYS_AHEAD
         past = None if self.config.export is None else Continuation.of(self.config.export.target)
+        if past is not None and isinstance(self.stream, FolderStream):
+            self.stream.skip_delivered(past.entry["written_at"])
         with self.session.transaction():
             self.coordinator.load(symbols, first, last, at=now, past=past)
             self.coordinator.advance(now)
@@ -218,7 +221,6 @@ def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
         The source needs an extra that is not installed.
     """
     from engine.sources.options import ReadOptions  # noqa: PLC0415
-    from engine.sources.streams.folder import FolderStream  # noqa: PLC0415 - each source when it is used
 
     part = config.source
     plugin = plugin_named(PLUGINS, part.kind) if part.kind not in SOURCES else None

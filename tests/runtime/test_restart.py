@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import time
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +14,9 @@ from engine.errors import ParameterError
 from engine.export.delta import read_delta
 from engine.export.maintenance.vacuum import vacuum
 from engine.export.maintenance.verify import verify
-from engine.schema import TICKS
+from engine.runtime.config import SessionConfig
+from engine.runtime.live import LiveSession, open_stream
+from engine.schema import BARS, TICKS
 from engine.sources.streams.contract import Delivery
 
 from tests.runtime.live_world import MINUTE, OPEN, HandStream, Morning, bars, configured
@@ -252,3 +255,36 @@ def test_gaps_that_are_due_together_are_one_request() -> None:
     morning.at(20)
     (request,) = [one for one in morning.stream.asked[asked:] if one.symbol == "A"]
     assert (request.start, request.end) == (OPEN + MINUTE, OPEN + 18 * MINUTE)
+
+
+def test_start_on_a_folder_does_not_count_its_own_reading_as_duplicates(tmp_path: Path) -> None:
+    start = dt.datetime.now(dt.UTC).replace(second=0, microsecond=0) - 90 * MINUTE
+    (tmp_path / "drops").mkdir()
+    config = SessionConfig.of({
+        "session": {"calendar": "24/7", "mode": "live", "symbols": ["A"]}, "streams": {"bars": "1m"},
+        "source": {"kind": "folder", "paths": [str(tmp_path / "drops")], "options": {"settle_seconds": 0, "poll_seconds": 0}},
+        "export": {"target": str(tmp_path / "out")}, "live": {"grace_seconds": 0},
+    })  # fmt: skip
+
+    def drop(name: str, minutes: range, close: float = 10.0) -> None:
+        stamps = pl.Series("ts", [start + minute * MINUTE for minute in minutes], dtype=BARS["ts"])
+        rows = bars("A", minutes, close).with_columns(stamps)
+        rows.select("symbol", "ts", "open", "high", "low", "close", "volume").write_csv(tmp_path / "drops" / name)
+
+    def session() -> None:
+        time.sleep(0.1)
+        live = LiveSession(config, open_stream(config), fetch_aside=False)
+        live.start()
+        live.step()
+        live.close()
+
+    drop("one.csv", range(40))
+    drop("two.csv", range(30, 50), 11.0)
+    session()
+    drop("three.csv", range(48, 60), 11.0)
+    for _ in range(2):
+        session()
+    quality = scanned(tmp_path / "out", "quality").select(pl.col("present", "duplicates", "corrections").sum())
+    assert quality.row(0) == (60, 2, 10)
+    closes = scanned(tmp_path / "out", "bars").sort("ts")["close"].to_list()
+    assert closes == [10.0] * 30 + [11.0] * 30

@@ -47,6 +47,7 @@ from engine.store.placement import axis_around
 UNFINISHED_SUFFIXES = (".tmp", ".part", ".partial")
 UNFINISHED_PREFIXES = (".", "_")
 FILES_PER_TAKE = 64
+A_DAY_NS = 86_400_000_000_000
 STEP_SECONDS = 0.05
 
 
@@ -123,6 +124,7 @@ class FolderStream:
         self._ready: dict[Path, FileState] = {}
         self._done: dict[Path, tuple[FileState, str]] = {}
         self._contents: set[str] = set()
+        self._delivered_before_ns = 0
         self._summaries: dict[Path, list[BatchSummary]] = {}
         self._reports: list[Delivery] = []
         self._closed = False
@@ -160,6 +162,15 @@ class FolderStream:
         """Remove every subscription of a symbol; its rows taken later are dropped into `left_out`."""
         with self._lock:
             self._filter.remove(symbol)
+
+    def skip_delivered(self, before: dt.datetime) -> None:
+        """Leave files that came to the folder before an instant to `fetch`: `take` gave them to an earlier process.
+
+        What counts is when the file's entry last changed (`st_ctime`), which copies and renames do not carry along; files of
+        the last moments before, which may not have been complete then, are delivered.
+        """
+        with self._lock:
+            self._delivered_before_ns = int((before - self._settle - self._pause).timestamp() * 1e9)
 
     def next_at(self) -> dt.datetime | None:
         """Always None: when the next file comes is unknown before polling."""
@@ -199,8 +210,10 @@ class FolderStream:
             self._poll()
             looks = {**{path: look for path, (look, _) in self._done.items()}, **self._ready}
         made: list[Delivery] = []
-        for path, _ in sorted(looks.items(), key=by_age):
-            if self._may_hold(path, requests):
+        # A file that was last changed before a range began has no row of it; a day more, as stamps may be dates.
+        earliest = min((request.start for request in requests), default=self._clock.now()).timestamp() * 1e9 - A_DAY_NS
+        for path, look in sorted(looks.items(), key=by_age):
+            if look.changed_ns >= earliest and self._may_hold(path, requests):
                 made += [part for one in self._read_again(path) if (part := select_requested(one, requests)).frames]
         return made
 
@@ -241,6 +254,8 @@ class FolderStream:
                 unfinished.add(stat.st_ino)
             elif stat.st_size and is_finished_data(path):
                 listed[path] = FileState(stat.st_size, stat.st_mtime_ns, stat.st_ino, now)
+                if path not in self._done and stat.st_ctime_ns < self._delivered_before_ns:
+                    self._done[path] = (listed[path], "")
         for path, look in listed.items():
             self._observe(path, look)
         self._growing = {path: look for path, look in self._growing.items() if path in listed}
