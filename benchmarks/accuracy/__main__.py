@@ -20,7 +20,7 @@ from benchmarks.accuracy.results import LENGTHS, LIQUIDITY, PEERS, Results, tabl
 
 PAGE = Path(__file__).parents[2] / "docs" / "accuracy.md"
 BEGIN, END = "<!-- figures: python -m benchmarks.accuracy --write -->\n", "<!-- end of figures -->"
-DEVELOPMENT, PUBLISHED = range(1, 6), range(101, 103)
+DEVELOPMENT, PUBLISHED = range(1, 6), range(101, 102)
 CAUSES = {kind: (kind,) for kind in situations.KINDS}
 Job = Callable[[], Results]
 
@@ -93,11 +93,12 @@ def report(done: dict[str, Results], seeds: range) -> str:
     at_faults = Results(faulty.judged, *_alarms_of(faulty, Results.joined([untouched, causes]), checks))
     real = causes.judged.filter(pl.col("source") != situations.SOURCE)
     lengths = {kind: (kind,) for kind in ("symbol_loss", "feed_loss")}
+    which = f"Seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Seed {seeds[0]}"
     blocks = [
-        f"Seeds {seeds[0]} to {seeds[-1]}. Shares in percent with their 95 % intervals (Wilson); false alarms per 1,000 symbol-sessions.",
+        f"{which}. Shares in percent with their 95 % intervals (Wilson); false alarms per 1,000 symbol-sessions.",
         "### Causes of gaps",
         table_of_kinds(at_causes, CAUSES),
-        "Named rightly, by the share of slots with a bar on the symbol's other days (after a semicolon: percent `unknown`):",
+        "Named rightly, by the share of slots with a bar on the symbol's other days (percent named, of how many; percent `unknown`):",
         table_by(at_causes, CAUSES, "liquidity", LIQUIDITY),
         "By peers at hand (other symbols of the feed with bars in that session):",
         table_by(at_causes, CAUSES, "peers", PEERS),

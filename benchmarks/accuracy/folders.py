@@ -226,7 +226,7 @@ def drawn_cuts(primary: pl.DataFrame, rng: np.random.Generator, *, everyone: boo
 
 
 def untouched(folder: Folder) -> Results:
-    """False alarms of an untouched folder: what is above info and not in `EXPLAINED`, told once per price type."""
+    """False alarms of an untouched folder: what is above info and not in `EXPLAINED`, once per symbol, session and name."""
     tables = dict(engine.run_audit([DATA / folder.path], folder.calendar, **dict(folder.options)).tables)
     near = around(tables["quality"])
     loud = tables["findings"].filter(pl.col("severity") != "info")
@@ -246,6 +246,8 @@ def untouched(folder: Folder) -> Results:
         pl.col("check_name").alias("kind"),
         pl.format("{}: {}", pl.lit(folder.path), "message").alias("message"),
     )
-    source = "untouched folders"
+    alarms = alarms.unique(["symbol", "session", "kind"], keep="first", maintain_order=True)
+    coarse = any(word in folder.path.split("/") for word in ("hour", "daily"))
+    source = f"untouched folders, {'hours and days' if coarse else 'minutes and seconds'}"
     exposed = near.select(pl.lit(source).alias("source"), "liquidity", "peers").cast(EXPOSED)
     return Results(pl.DataFrame(schema=JUDGED), exposed, alarm_rows(source, alarms, near))

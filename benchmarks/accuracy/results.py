@@ -273,8 +273,8 @@ def table_by(results: Results, kinds: dict[str, tuple[str, ...]], column: str, c
         for name, _ in classes:
             here = ours.filter(pl.col("class") == name)
             share = percent(int(here["named"].sum()), here.height)
-            told = f"; {100 * here['unknown'].mean():.0f}" if here["unknown"].any() else ""
-            cells.append(f"{share}{told} of {here.height:,}" if here.height else "-")
+            told = f", {100 * here['unknown'].mean():.0f} unknown" if here["unknown"].any() else ""
+            cells.append(f"{share} of {here.height:,}{told}" if here.height else "-")
         rows.append([f"`{kind}`", *cells])
     if column != "slots":
         names = [name for some in kinds.values() for name in some]
