@@ -6,7 +6,8 @@
    rate of its series (`rate_of_series`), scaled by its bin (`scaled_rate`), and counts -ln p; the gap's own slots are
    left out (in part where the series has less than half of its slots: without the longest silence of a thin one its rate would be too
    high), and those of its siblings: gaps that begin at the same slot of other sessions, if so many cannot be chance
-   (`recurrences`). A day that is quieter or busier than others scales that (`day_factors`).
+   (`recurrences`). Where no other session lacks a slot for hours around that time of day, though many would be expected,
+   the rate is that of these hours alone (`busy_time_chances`). A day that is quieter or busier than others scales that (`day_factors`).
 3. Trades come in bursts, and a rate that few bars tell is uncertain: the rate is taken for gamma distributed with
    shape k, so n slots lack a trade with a chance of (1 + n * (p ** (-1 / k) - 1)) ** -k, which is p of one slot and
    more than p ** n of n. 1 / k is the sum of the burstiness, the maximum likelihood estimate from the lengths of the
@@ -27,7 +28,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.keys import Flags, Ints, find_keys, number_ranges, pack_columns
-from engine.quality.causes.profiles import PROFILE_KEY, bin_keys, bin_starts, bins_of, unpack_bin_keys
+from engine.quality.causes.profiles import BINS, PROFILE_KEY, bin_keys, bin_starts, bins_of, unpack_bin_keys
 from engine.quality.contiguous_runs import Floats, run_starts
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
@@ -41,6 +42,8 @@ RATES: Schema = {
 MOST_TRADES = 1e5  # a slot: rates from far below one trade to so many are equally likely on a logarithmic scale
 BIN_STRENGTH = (0.5, 5.0)  # events that a bin must have to count as much as the day: at rate 0, and more per unit of it
 DAY_STRENGTH = (2.0, 40.0)
+EDGE_OF_BIN = 6  # the edge of a segment is that part of a bin: 5 minutes
+BUSY_TIMES = 0.02  # prior odds
 EVEN = 0.5
 PRESENT = 0.5  # bars that a series without any is taken to have
 RECURRING_SHARE = 0.1  # of slots missing: a thinner series lacks the same slot on many days by chance
@@ -315,6 +318,7 @@ def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
     left_out = np.where(excluded, 0.0, counts * share_left_out(rates, binned.gaps["series"].to_numpy()))
     own = pieces.slots * (left_out / np.maximum(counts, 1))[pieces.gap] + siblings
     p = rates.chances(pieces.key, own, (left_out + sum_pieces(siblings, pieces, len(counts)))[pieces.gap])
+    p = busy_time_chances(rates, pieces.key, own, p)
     weight = -np.log(p) * day_factors(rates, binned, excluded, left_out)[pieces.gap]
     total = sum_pieces(weight * pieces.slots, pieces, len(counts))
     single = total / np.maximum(counts, 1)
@@ -325,6 +329,51 @@ def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
     session_slots = slots[np.searchsorted(heads, binned.segment, side="right") - 1]
     expected_runs = np.minimum(session_slots * run, np.minimum.reduceat(recurring, pieces.starts) if len(run) else run)
     return Odds(run, expected_runs, total, k, session_slots, pieces, p)
+
+
+def busy_time_chances(rates: Rates, key: Ints, own: Floats, p: Floats) -> Floats:
+    """Chance `p` of a slot per key, or less in a stretch of bins around it of which no slot but its own is missing.
+
+    Either the stretch is as quiet as the whole series, and lacks none of its slots by luck, or nothing is ever missing
+    there, as in the busy hours of a market that never closes. `BUSY_TIMES` is the prior odds of the latter, since many
+    stretches of a day could be such.
+
+    Parameters
+    ----------
+    rates : Rates
+    key : array of int
+        From `bin_keys`.
+    own : array of float
+        Missing slots of each key that are left out.
+    p : array of float
+        From `Rates.chances`.
+    """
+    if not len(rates.keys):
+        return p
+    due, missing = (rates.table[name].to_numpy().astype(np.float64) for name in ("due", "missing"))
+    at, is_found = find_keys(rates.keys, key)
+    place = rates.keys // BINS
+    row, height = np.arange(len(place)), len(place)
+    ahead = np.concatenate([[0.0], np.cumsum(due)])
+    # The last row at or before each one where a slot is missing, or another segment begins; and the first one after it.
+    stops = missing > 0
+    begins = np.append([True], place[1:] != place[:-1])
+    last = np.maximum.accumulate(np.maximum(np.where(stops, row + 1, 0), np.where(begins, row, 0)))
+    ends = np.append(begins[1:], [True])
+    first = np.minimum.accumulate(np.minimum(np.where(stops, row, height), np.where(ends, row + 1, height))[::-1])[::-1]
+    is_first, is_last = begins[at], ends[at]
+    left = np.where(is_first, at, last[np.maximum(at - 1, 0)])
+    right = np.where(is_last, at + 1, first[np.minimum(at + 1, height - 1)])
+    # As far on both sides: at the edge of a busy stretch its rate is not that of the middle.
+    own_due = due[at]
+    arms = np.minimum(ahead[right] - ahead[at] - own_due, ahead[at] - ahead[left])
+    held = np.maximum(2 * arms + own_due - own, 1.0)
+    all_due, all_missing = rates.of_series_at(unpack_bin_keys(key)[0])
+    luck = np.exp(-np.minimum(held * all_missing / np.maximum(all_due, 1), 500.0))
+    is_busy = is_found & (missing[at] <= own)
+    share = np.where(is_busy, BUSY_TIMES / (BUSY_TIMES + luck), 0.0)
+    busy = np.minimum(rate_of_series(held, np.zeros(len(held))), p)
+    return np.asarray(np.clip(share * busy + (1 - share) * p, LEAST_P, MOST_P))
 
 
 def share_left_out(rates: Rates, series: NDArray[np.integer]) -> Floats:
@@ -360,7 +409,7 @@ def recurrences(rates: Rates, binned: BinnedGaps, counted: Flags) -> tuple[Float
     """Per piece: (slots of its siblings, expected number of such recurrences); 0 and infinity where chance explains it.
 
     Siblings are gaps that begin at the same slot of other sessions of a series that rarely lacks a slot, and whose cause
-    is not known, whole segments apart. m of them in D sessions are expected slots * C(D, m) * p ** m times, C(D, m) <= (e D / m) ** m; below `CHANCE_RECURRENCES` they are no chance.
+    is not known, apart from the first and last minutes of segments, which often are quiet. m of them in D sessions are expected slots * C(D, m) * p ** m times, C(D, m) <= (e D / m) ** m; below `CHANCE_RECURRENCES` they are no chance.
 
     Parameters
     ----------
@@ -373,7 +422,9 @@ def recurrences(rates: Rates, binned: BinnedGaps, counted: Flags) -> tuple[Float
     siblings, recurring = np.zeros(len(pieces.gap)), np.full(len(pieces.gap), np.inf)
     due, missing = rates.of_series_at(unpack_bin_keys(pieces.key)[0])
     may_recur = np.zeros(len(pieces.gap), bool)
-    may_recur[pieces.starts] = ~binned.whole()
+    slot, slots = binned.gaps["slot"].to_numpy(), binned.expected["slots"].to_numpy()[binned.segment]
+    edge = max(binned.width // EDGE_OF_BIN, 1)
+    may_recur[pieces.starts] = (slot >= edge) & (slot + binned.counts <= slots - edge)
     if "known" in binned.gaps.columns:
         may_recur &= binned.gaps["known"].is_null().to_numpy()[pieces.gap]
     at = np.flatnonzero((missing <= RECURRING_SHARE * due) & may_recur)

@@ -46,6 +46,11 @@ def causes(tables: dict[str, pl.DataFrame], symbol: str | None = None) -> set[st
     return set(gaps["cause"])
 
 
+def causes_at(gaps: pl.DataFrame, starts: np.ndarray) -> list[str]:
+    instants = pl.Series("at", starts).cast(pl.Datetime("us")).dt.replace_time_zone("UTC").implode()
+    return gaps.filter(pl.col("gap_start").is_in(instants)).sort("gap_start")["cause"].to_list()
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("share", "sessions"), [(0.003, 1), (0.003, 20), (0.1, 1), (0.4, 1), (0.4, 20), (0.03, 5)])
 def test_audit_of_thin_symbols_blames_no_loss(share: float, sessions: int, seed: int) -> None:
@@ -174,6 +179,25 @@ def test_audit_of_an_uncovered_edge_makes_no_single_minutes_recur() -> None:
     )
     tables = audited({"A": stamps}, rng)
     assert causes(tables) == {"not_covered", "no_trade"}
+
+
+def test_audit_of_a_minute_in_busy_hours_is_a_loss_and_in_quiet_ones_and_between_is_not() -> None:
+    rng = np.random.default_rng(5)
+    days = np.datetime64("2024-05-06T00:00", "us") + np.arange(14)[:, None] * 1440 * MINUTE + np.arange(1440) * MINUTE
+    there = rng.random(days.shape) < 0.95
+    there[:, 480:] = True
+    there[6, [100, 482, 900]] = False
+    gaps = audited({"A": days[there]}, rng, "24/7")["gaps"]
+    assert causes_at(gaps, days[6, [100, 482, 900]]) == ["no_trade", "no_trade", "symbol_loss"]
+
+
+def test_audit_of_the_last_minute_of_several_sessions_is_quiet_and_of_a_minute_within_is_lost() -> None:
+    rng, grid = np.random.default_rng(9), slots(22)
+    some = [3, 7, 8, 15]
+    others = grid[rng.integers(0, 22, 12), rng.integers(30, 360, 12)]
+    for minute, cause in ((389, "no_trade"), (200, "symbol_loss")):
+        stamps = np.setdiff1d(grid, np.append(grid[some, minute], others))
+        assert causes_at(audited({"A": stamps}, rng)["gaps"], grid[some, minute]) == [cause] * 4
 
 
 @pytest.mark.parametrize("seed", range(12))
