@@ -28,6 +28,7 @@ from engine.audit.evidence import (
     is_ordinary,
     is_venue_halt,
     ordinary_evidence,
+    unit,
     venue_halt_confidence,
     venue_halt_evidence,
 )
@@ -53,6 +54,7 @@ from engine.quality.causes.profiles import BarSummary, bin_width, covered_length
 from engine.quality.gaps import expected_slots, find_gaps
 from engine.quality.score import adjusted_quality, quality_score
 
+MOST_NAMED = 3  # symbols in a sentence
 GONE_SESSIONS = 20  # absent for so many in a row, a symbol may not have been listed under this name
 LIQUID, MIXED = 0.95, 0.5  # share of slots with a trade
 DateRange = tuple[dt.date | None, dt.date | None]
@@ -142,6 +144,8 @@ class BlockInput(NamedTuple):
         `series, first, last`: ordinals of the first and last row of its symbol.
     filled : DataFrame
         `series, session, filled`: slots whose bars a source made up.
+    references : DataFrame
+        `symbol, ordinal, first, last`: runs of slots of a few symbols that evidence may name.
     copies : DataFrame
         `series, copy`: the symbol of another series with the same bars.
     copied : DataFrame of `copies.COPIED`
@@ -161,6 +165,7 @@ class BlockInput(NamedTuple):
     known: pl.DataFrame
     listed: pl.DataFrame
     filled: pl.DataFrame
+    references: pl.DataFrame
     copies: pl.DataFrame
     copied: pl.DataFrame
 
@@ -267,7 +272,7 @@ def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.Dat
     groups = block_input.series.select("series", pl.lit(0, pl.Int32).alias("group"))
     judged = attribute_block(part, joined, groups, outages, recurring_gaps, context.slot_minutes)
     whole = part.rates.of_series
-    traded = whole.select("series", (1 - pl.col("missing") / pl.col("due").clip(1)).alias("traded"))
+    traded = whole.select("series", "due", "missing", (1 - pl.col("missing") / pl.col("due").clip(1)).alias("traded"))
     block_input = block_input._replace(trace=BarSummary(*(frame.clear() for frame in block_input.trace)))
     block.state.put("judged", (block_input, pl.concat([part.gaps, judged], how="horizontal"), traded))
     return sum_outage_edges(judged, joined)
@@ -283,17 +288,20 @@ def build_tables(block: Block, outages: pl.DataFrame) -> BlockTables:
         From `causes.labelled`, with `outage_id`.
     """
     block_input, gaps, traded = block.state.take("judged")
-    told = label_gaps(gaps, outages, block_input.series, block.context.axis)
+    counted = traded.join(block_input.series.select("series", "symbol"), on="series")
+    told = label_gaps(gaps, outages, block_input, counted, block.context)
     told = label_venue_halts(told, block.context)
     quality = quality_table(told, block_input, block.context)
     return BlockTables(
-        series_table(quality, traded, block_input),
+        series_table(quality, traded.drop("due", "missing"), block_input),
         with_series_names(quality, block_input.series).select(list(QUALITY)),
         with_series_names(told, block_input.series).select(pl.col(name).cast(dtype) for name, dtype in GAPS.items()),
     )
 
 
-def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
+def label_gaps(
+    gaps: pl.DataFrame, outages: pl.DataFrame, block_input: BlockInput, counted: pl.DataFrame, context: GroupContext
+) -> pl.DataFrame:
     """Add final cause, confidence, evidence, id: a feed loss takes its outage's; 20 or more absent sessions: unknown."""
     known = outages.select(
         "outage",
@@ -309,7 +317,7 @@ def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, 
         pl.when(of_outage).then("outage_cause").otherwise("cause").alias("cause"),
         pl.when(of_outage).then("outage_confidence").otherwise("confidence").alias("confidence"),
     )
-    chains = settled.hstack(chains_of_gaps(settled, series, axis))
+    chains = settled.hstack(chains_of_gaps(settled, block_input.series, context.axis))
     gone = (pl.col("absent") >= GONE_SESSIONS) & pl.col("own_id").is_not_null() & pl.col("known").is_null()
     known = chains.with_columns(
         pl.when(gone).then(pl.lit("unknown")).otherwise(pl.col("cause").cast(pl.String)).alias("cause"),
@@ -317,7 +325,11 @@ def label_gaps(gaps: pl.DataFrame, outages: pl.DataFrame, series: pl.DataFrame, 
     )
     return known.with_columns(
         pl.coalesce("outage_id", "event", "own_id").alias("outage_id"),
-        pl.when(gone).then(absence_evidence()).otherwise(evidence_of_gaps(known)).alias("evidence"),
+        pl.when(gone)
+        .then(absence_evidence())
+        .otherwise(evidence_of_gaps(known, counted, block_input.references, unit(str(context.interval))))
+        .alias("evidence"),
+        pl.when(pl.col("known").is_null()).then("run").alias("chance"),
     )
 
 
@@ -558,13 +570,53 @@ def chain_starts(gaps: pl.DataFrame, axis: pl.DataFrame) -> Ints:
     return np.flatnonzero(np.append([True], ~follows)[: gaps.height])
 
 
-def evidence_of_gaps(gaps: pl.DataFrame) -> pl.Series:
-    """Return the evidence text of each gap, in order: `p=...` for ordinary ones, full text for all others."""
+def evidence_of_gaps(gaps: pl.DataFrame, counted: pl.DataFrame, references: pl.DataFrame, word: str) -> pl.Series:
+    """Return the evidence text of each gap, in order: one text per series for ordinary ones, full text for all others.
+
+    Parameters
+    ----------
+    gaps : DataFrame
+    counted : DataFrame
+        `series, symbol, due, missing`.
+    references : DataFrame
+        From `BlockInput`.
+    word : str
+        What a slot is called.
+    """
     plain = gaps.select(is_ordinary()).to_series()
     rows = gaps.with_row_index("row")
-    parts = [(rows.filter(plain), ordinary_evidence()), (rows.filter(~plain), gap_evidence(gaps))]
-    whole = pl.concat([part.select("row", said.alias("evidence")) for part, said in parts])
-    return scatter_rows(whole, gaps.height)["evidence"]
+    texts = counted.select("series", ordinary_evidence(word).alias("evidence"))
+    ordinary = rows.filter(plain).select("row", "series").join(texts, on="series", how="left", maintain_order="left")
+    others = rows.filter(~plain).join(
+        counted.select("series", "symbol"), on="series", how="left", maintain_order="left"
+    )
+    told = others.with_columns(symbols_that_go_on(others, references))
+    whole = [ordinary.select("row", "evidence"), told.select("row", gap_evidence(told, word).alias("evidence"))]
+    return scatter_rows(pl.concat(whole), gaps.height)["evidence"]
+
+
+def symbols_that_go_on(gaps: pl.DataFrame, references: pl.DataFrame) -> pl.Series:
+    """`on`: the names of at most three other symbols that have all slots of each gap: `SPY, BAC and IBM`; none: null."""
+    begin, count = axis_keys(gaps), gaps["bar_count"].to_numpy().astype(np.int64)
+    there = []
+    for (symbol,), runs in references.group_by("symbol", maintain_order=True):
+        zero = np.zeros(runs.height, np.int64)
+        start, last = (slot_keys(zero, runs["ordinal"].to_numpy(), runs[slot].to_numpy()) for slot in ("first", "last"))
+        has_all = covered_lengths(start, last + 1, begin, begin + count) == count
+        there.append(pl.when(pl.lit(pl.Series(has_all)) & (pl.col("symbol") != symbol)).then(pl.lit(symbol)))
+    if not there:
+        return pl.Series("on", [None] * gaps.height, pl.String)
+    names = pl.concat_list(there).list.drop_nulls().list.head(MOST_NAMED)
+    listed = gaps.with_columns(names.alias("names"))
+    one = pl.when(pl.col("names").list.len() == 1).then(pl.col("names").list.first())
+    said = one.when(pl.col("names").list.len() > 1).then(several_names())
+    return listed.select(said.alias("on")).to_series()
+
+
+def several_names() -> pl.Expr:
+    """Text of a list `names` of two or more: `A, B and C`."""
+    names = pl.col("names")
+    return pl.concat_str([names.list.head(names.list.len() - 1).list.join(", "), pl.lit(" and "), names.list.last()])
 
 
 def scatter_rows(rows: pl.DataFrame, height: int) -> pl.DataFrame:

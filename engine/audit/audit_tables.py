@@ -50,6 +50,7 @@ GAPS: Schema = {
     "confidence": FLOAT,
     "evidence": STRING,
     "outage_id": STRING,
+    "chance": FLOAT,
 }
 OUTAGES: Schema = {
     "outage_id": STRING,

@@ -6,10 +6,21 @@ import polars as pl
 
 HALTED_SHARE = 1 / 3  # of a gap: less may be an interruption within a longer silence
 ORDINARY = 0.05  # a run likelier than this needs no more words
+UNITS = {"1s": "second", "1m": "minute", "1h": "hour", "1d": "day"}
 SEVERAL_RUNS = 1.5  # per session
 JUMP_DEVIATIONS = 3  # a smaller move of the price is not mentioned
 RAREST_SHOWN = 1e-4  # runs in a session
-SHOWN_AS_ZERO = 1e-12
+
+
+def unit(interval: str) -> str:
+    """What a slot of an interval is called, in the singular: minute, second, ..., or `slot of 5m`."""
+    return UNITS.get(interval, f"slot of {interval}")
+
+
+def plural(word: str) -> str:
+    """`minutes` of `minute`, `slots of 5m` of `slot of 5m`."""
+    first, *rest = word.split(" ", 1)
+    return " ".join([f"{first}s", *rest])
 
 
 def is_ordinary() -> pl.Expr:
@@ -19,18 +30,52 @@ def is_ordinary() -> pl.Expr:
     return ordinary.fill_null(value=False)
 
 
-def ordinary_evidence() -> pl.Expr:
-    """Return an expression: text `p=` and the probability of a run so long."""
-    return pl.format("p={}", two_figures("run"))
+def ordinary_evidence(word: str) -> pl.Expr:
+    """Text per series of `symbol, due, missing`: how many of its slots have no bar, so that a gap is ordinary."""
+    text = f"{{}} has no bar in {{}} of {{}} {plural(word)}, so a silence of this length is ordinary"
+    return pl.format(text, "symbol", "missing", "due")
 
 
-def gap_evidence(gaps: pl.DataFrame) -> pl.Expr:
-    """Text by cause: symbols of the outage; fixed for calendar causes, not listed; others: odds of the run, activity."""
+def gap_evidence(gaps: pl.DataFrame, word: str) -> pl.Expr:
+    """Text by cause: symbols of the outage; fixed for calendar causes; others: how often there is a bar, who traded on.
+
+    Parameters
+    ----------
+    gaps : DataFrame
+        Of `symbol`, `others` and `others_missing` (other slots of the series, and how many of them lack a bar), `on` (symbols
+        that have all slots of the gap, or null), and what `attribution.ATTRIBUTED` has.
+    word : str
+        From `unit`.
+    """
     cause = pl.col("cause").cast(pl.String)
-    own = pl.concat_str([run_evidence(), *activity_evidence(gaps)], separator="; ", ignore_nulls=True)
-    in_outage = pl.format("{} of {} symbols lack these slots together", pl.col("symbols"), pl.col("peers"))
-    beside = pl.format("{} of {} slots lie in an outage", pl.col("lost"), pl.col("bar_count"))
-    with_outage = pl.concat_str([pl.when(pl.col("lost") > 0).then(beside), own], separator="; ", ignore_nulls=True)
+    in_outage = pl.concat_str([who_lacks(), pl.lit(" lack "), these(word), pl.lit(" together")])
+    beside = pl.format(f"{{}} of {{}} {plural(word)} lie in an outage", pl.col("lost"), pl.col("bar_count"))
+    silence = pl.concat_str([pl.lit("a silence of "), how_many(word), pl.lit(" comes "), how_often()])
+    missing = pl.concat_str(
+        [
+            these(word),
+            pl.when(pl.col("bar_count") == 1).then(pl.lit(" is")).otherwise(pl.lit(" are")),
+            pl.lit(" missing"),
+        ]
+    )
+    traded_on = pl.when(pl.col("on").is_not_null()).then(pl.format(" while {} had bars", "on")).otherwise(pl.lit(""))
+    meanwhile = pl.when(pl.col("on").is_not_null()).then(pl.format("; {} had bars", "on")).otherwise(pl.lit(""))
+    stopped = pl.concat_str([pl.lit("it stopped for "), how_many(word)])
+    said = (
+        pl.when(cause == "symbol_loss")
+        .then(pl.concat_str([missing, traded_on]))
+        .when(cause == "halt")
+        .then(pl.concat_str([stopped, traded_on]))
+        .otherwise(pl.concat_str([silence, meanwhile]))
+    )
+    undecided = pl.when(cause == "unknown").then(pl.lit("this decides neither for silence nor for a loss"))
+    clauses = [
+        pl.when(pl.col("lost") > 0).then(beside),
+        how_liquid(word),
+        said,
+        *activity_evidence(gaps),
+        undecided,
+    ]
     return (
         pl.when(
             pl.col("outage").is_not_null()
@@ -39,10 +84,58 @@ def gap_evidence(gaps: pl.DataFrame) -> pl.Expr:
         )
         .then(in_outage)
         .when(cause.is_in(["late_open", "early_close", "calendar_suspect"]))
-        .then(pl.lit("nearly every session of every symbol, or of that weekday for weeks, lacks these slots"))
+        .then(
+            pl.lit(f"in nearly every session, or nearly every one of that weekday, no symbol has a bar in these {plural(word)}")
+        )
         .when(pl.col("known").is_not_null())
         .then("known_evidence")
-        .otherwise(with_outage)
+        .otherwise(pl.concat_str(clauses, separator="; ", ignore_nulls=True))
+    )
+
+
+def how_liquid(word: str) -> pl.Expr:
+    """Text: in how many of its other slots the series has a bar; null if it has no others."""
+    has = pl.when(pl.col("others_missing") == 0).then(
+        pl.format(f"{{}} has a bar in all {{}} other {plural(word)}", "symbol", "others")
+    )
+    some = pl.format(
+        f"{{}} has a bar in {{}} of {{}} other {plural(word)}",
+        "symbol",
+        pl.col("others") - pl.col("others_missing"),
+        "others",
+    )
+    return pl.when(pl.col("others") > 0).then(has.otherwise(some))
+
+
+def how_many(word: str) -> pl.Expr:
+    """Text: `1 minute`, `5 minutes`."""
+    one = pl.when(pl.col("bar_count") == 1).then(pl.lit(f"1 {word}"))
+    return one.otherwise(pl.format(f"{{}} {plural(word)}", "bar_count"))
+
+
+def these(word: str) -> pl.Expr:
+    """Text: `this minute`, `these 5 minutes`."""
+    one = pl.when(pl.col("bar_count") == 1).then(pl.lit(f"this {word}"))
+    return one.otherwise(pl.format(f"these {{}} {plural(word)}", "bar_count"))
+
+
+def who_lacks() -> pl.Expr:
+    """Text: `all 15 symbols`, `12 of 15 symbols`."""
+    every = pl.when(pl.col("symbols") >= pl.col("peers")).then(pl.format("all {} symbols", "symbols"))
+    return every.otherwise(pl.format("{} of {} symbols", "symbols", "peers"))
+
+
+def how_often() -> pl.Expr:
+    """Text by `expected_runs`: how many silences so long a session has, or in how many sessions there is one."""
+    runs = pl.col("expected_runs")
+    return (
+        pl.when(runs >= SEVERAL_RUNS)
+        .then(pl.format("about {} times a session", runs.round(0).cast(pl.Int64)))
+        .when(runs >= 2 / 3)
+        .then(pl.lit("about once a session"))
+        .when(runs >= RAREST_SHOWN)
+        .then(pl.format("once in {} sessions", (1 / runs).round(0).cast(pl.Int64)))
+        .otherwise(pl.lit("in no session"))
     )
 
 
@@ -69,14 +162,10 @@ def absence_evidence() -> pl.Expr:
     return pl.format(text, "absent")
 
 
-def outage_evidence() -> pl.Expr:
-    """Return text: symbols lacking it of all, % of expected bars missing, and what volume or price showed its cause."""
-    lacks = pl.format(
-        "{} of {} symbols lack it, {} % of the bars expected",
-        "symbols",
-        "peers",
-        (100 * pl.col("share")).clip(0, 100).round(0).cast(pl.Int64),
-    )
+def outage_evidence(word: str) -> pl.Expr:
+    """Return text: symbols that lack which slots, % of expected bars missing, and what volume or price showed its cause."""
+    share = (100 * pl.col("share")).clip(0, 100).round(0).cast(pl.Int64)
+    lacks = pl.concat_str([who_lacks(), pl.lit(" lack "), these(word), pl.format(", {} % of the bars expected", share)])
     cause = pl.col("cause").cast(pl.String)
     why = (
         pl.when(cause == "late_open")
@@ -90,43 +179,18 @@ def outage_evidence() -> pl.Expr:
     return pl.concat_str([lacks, why])
 
 
-def run_evidence() -> pl.Expr:
-    """Return text: `p=` the chance of the run, and by `expected_runs` how many a session has or sessions per run."""
-    runs = pl.col("expected_runs")
-    usual = (
-        pl.when(runs >= SEVERAL_RUNS)
-        .then(pl.format("a session has {} runs so long", two_figures("expected_runs")))
-        .when(runs >= 2 / 3)
-        .then(pl.lit("a session has about one run so long"))
-        .when(runs >= RAREST_SHOWN)
-        .then(pl.format("one in {} sessions has a run so long", (1 / runs).round(0).cast(pl.Int64)))
-        .otherwise(pl.lit("no session has a run so long"))
-    )
-    return pl.format("p={} at its own rate: {}", two_figures("run"), usual)
-
-
 def activity_evidence(gaps: pl.DataFrame) -> list[pl.Expr]:
     """Texts or nulls: price move >= 3 deviations, volume >= e times the usual, prints if any, quotes if known (also 0)."""
-    jump = pl.format("price moved {} deviations", pl.col("jump").abs().round(1))
-    busier = pl.format("volume after it {}x the usual", pl.col("busier").exp().round(1))
+    jump = pl.format("the price moved {} times its usual step", pl.col("jump").abs().round(1))
+    busier = pl.format("the first bar after it has {} times the usual volume", pl.col("busier").exp().round(1))
     seen: list[pl.Expr] = [
         pl.when(pl.col("jump").abs() >= JUMP_DEVIATIONS).then(jump),
         pl.when(pl.col("busier") >= 1).then(busier),
     ]
-    if "prints" in gaps.columns:
-        seen.append(
-            pl.when(pl.col("prints") > 0).then(pl.format("trade prints in {} of its {} slots", "prints", "bar_count"))
-        )
-    if "quotes" in gaps.columns:
-        seen.append(
-            pl.when(pl.col("quotes").is_not_null()).then(
-                pl.format("quotes in {} of its {} slots", "quotes", "bar_count")
-            )
-        )
+    for name, what in (("prints", "trades are on record"), ("quotes", "quotes are there")):
+        if name in gaps.columns:
+            inside = pl.col(name)
+            some = pl.when(inside > 0).then(pl.format(f"{what} in {{}} of {{}} slots", name, "bar_count"))
+            none = pl.when((inside == 0) & (pl.lit(name) == "quotes")).then(pl.lit("quotes are missing too"))
+            seen.append(pl.coalesce(some, none))
     return seen
-
-
-def two_figures(name: str) -> pl.Expr:
-    """Return an expression: the column as text with two significant figures; `0` below 1e-12."""
-    value = pl.col(name)
-    return pl.when(value < SHOWN_AS_ZERO).then(pl.lit("0")).otherwise(value.round_sig_figs(2).cast(pl.String))

@@ -30,7 +30,7 @@ from engine.audit.attribution_blocks import (
     sum_missing,
 )
 from engine.audit.audit_tables import AUDIT_TABLES, OUTAGES
-from engine.audit.evidence import is_venue_halt, outage_evidence, venue_halt_confidence, venue_halt_evidence
+from engine.audit.evidence import is_venue_halt, outage_evidence, unit, venue_halt_confidence, venue_halt_evidence
 from engine.audit.survey import Axis, Survey
 from engine.checks.check import SERIES
 from engine.checks.filled import FILLED_SLOTS
@@ -46,6 +46,7 @@ from engine.quality.contiguous_runs import run_starts
 from engine.schema import Schema, empty
 
 RUNS_PER_BLOCK, LEAST_RUNS_PER_BLOCK = 1 << 21, 1 << 15
+REFERENCES = 4  # symbols that evidence may name
 LABEL_SEPARATOR = "\x1f"
 FILLED_KEY = list(SERIES)
 ATTRIBUTED = ("series", "quality", "gaps", "outages", "sessions", "calendars")
@@ -242,6 +243,7 @@ class PeerGroup:
             rows_of_series(survey.known, series),
             listed,
             rows_of_series(self._filled, series),
+            self.references,
             self.copies.filter(ours),
             rows_of_series(self._copied_slots, series),
         )
@@ -268,6 +270,16 @@ class PeerGroup:
         one_each = family.filter(pl.col("family").is_null() | pl.col("family").is_first_distinct())["series"]
         votes = pl.col("series").is_in(one_each.implode())
         return self._series.select("series", pl.when(votes).then(0).otherwise(-1).cast(pl.Int32).alias("group"))
+
+    @cached_property
+    def references(self) -> pl.DataFrame:
+        """`symbol, ordinal, first, last`: runs of the `REFERENCES` symbols with most bars, each one's voting series."""
+        voting = self.quorum_series.filter(pl.col("group") >= 0).select("series")
+        bars = self._survey.profile.group_by("series").agg(pl.col("bars").sum()).join(voting, on="series")
+        most = bars.sort("bars", "series", descending=[True, False]).head(REFERENCES).select("series")
+        named = most.join(self._series.select("series", "symbol"), on="series", maintain_order="left")
+        runs = self._survey.runs.filter(pl.col("series").is_in(most["series"].implode()))
+        return named.join(runs, on="series", maintain_order="left_right").select("symbol", "ordinal", "first", "last")
 
     @cached_property
     def _families(self) -> pl.DataFrame:
@@ -354,8 +366,8 @@ class PeerGroup:
             self._context.grid.ends(outages["ordinal"], outages["end"] - 1).alias("end_ts"),
             self._context.grid.sessions(outages["ordinal"]).alias("session"),
             pl.lit(self._context.spec.calendar).alias("calendar"),
-            outage_evidence().alias("evidence"),
-        )
+            (outages["end"] - outages["first"]).alias("bar_count"),
+        ).with_columns(outage_evidence(unit(str(self._context.interval))).alias("evidence"))
         placed = label_interrupted_outages(placed, self._context)
         worst = pl.col("lost").arg_max()
         whole = placed.group_by("outage_id", maintain_order=True).agg(

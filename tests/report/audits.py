@@ -110,6 +110,7 @@ def _explained(gaps: pl.DataFrame, series: pl.DataFrame, lost: pl.DataFrame) -> 
         pl.concat_str(said, pl.col("bar_count").cast(pl.String), middle, pl.lit("14"), end).alias("evidence"),
         (0.82 + 0.17 * (pl.col("bar_count") % 7) / 7).alias("confidence"),
         pl.when(pl.col("kind") == "outage").then(pl.format("o-{}", "fault")).alias("outage_id"),
+        pl.lit(1e-6).alias("chance"),
     )
 
 
@@ -324,6 +325,7 @@ def large_audit(
             "confidence": rng.random(faults),
             "evidence": words,
             "outage_id": None,
+            "chance": rng.random(faults),
         }
     ).cast(dict(GAPS))
     segments = (

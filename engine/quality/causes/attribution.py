@@ -55,6 +55,8 @@ ATTRIBUTED: Schema = {
     "expected_runs": pl.Float64(),
     "jump": pl.Float64(),
     "busier": pl.Float64(),
+    "others": pl.Int64(),
+    "others_missing": pl.Int64(),
 }
 OUTAGE_EDGES: Schema = {
     "outage": pl.Int32(),
@@ -79,8 +81,8 @@ class WeighedGaps(NamedTuple):
     odds: Odds
 
     def lean(self) -> WeighedGaps:
-        """Copy with whole `gaps` and `rates`; odds without pieces, `expected` and `excluded` empty, to save memory."""
-        return WeighedGaps(self.gaps, self.expected.clear(), self.excluded[:0], self.rates, self.odds.lean())
+        """Copy with whole `gaps`, `excluded` and `rates`; odds without pieces, `expected` empty, to save memory."""
+        return WeighedGaps(self.gaps, self.expected.clear(), self.excluded, self.rates, self.odds.lean())
 
 
 class GapEdges(NamedTuple):
@@ -201,7 +203,9 @@ def cut_at_outages(
         session_slots=odds.session_slots[gap],
     )
     gaps = take_parts(part.gaps, gap, offset, slots, grid)
-    return part._replace(gaps=gaps, odds=parts), GapEdges(*(values[gap] for values in edges))
+    return part._replace(gaps=gaps, excluded=part.excluded[gap], odds=parts), GapEdges(
+        *(values[gap] for values in edges)
+    )
 
 
 def outage_keys(outages: pl.DataFrame) -> tuple[Ints, Ints]:
@@ -241,7 +245,8 @@ def attribute_gaps(
     DataFrame of `ATTRIBUTED`, a row per gap
         `lost` counts the slots that an outage covers, `outage` is its row number, null without one; `run` and
         `expected_runs` are the chance of the run and the number of such runs in a session, `jump` and `busier` are
-        `jump` and `after` of `edges`.
+        `jump` and `after` of `edges`; `others` are the counted slots of the series apart from the gap's, and
+        `others_missing` those of them that it lacks.
     """
     gaps = part.gaps
     count = gaps["bar_count"].to_numpy().astype(np.int64)
@@ -270,6 +275,8 @@ def attribute_gaps(
         cause[known] = told.drop_nulls().to_numpy()
         confidence[known] = gaps["known_confidence"].to_numpy()[known] if "known_confidence" in gaps.columns else KNOWN
     outage = np.where(recurring | known, -1, outage)
+    due, missing = part.rates.of_series_at(gaps["series"].to_numpy().astype(np.int64))
+    own = np.where(part.excluded, 0, count)
     return pl.DataFrame(
         {
             "cause": pl.Series(cause.astype(np.uint8)).cat.to(pl.Enum(CAUSES)),
@@ -280,6 +287,8 @@ def attribute_gaps(
             "expected_runs": part.odds.expected,
             "jump": pl.Series(edges.jump, nan_to_null=True),
             "busier": pl.Series(edges.after, nan_to_null=True),
+            "others": (due - own).astype(np.int64),
+            "others_missing": np.maximum(missing - own, 0).astype(np.int64),
         },
         schema_overrides={name: dtype for name, dtype in ATTRIBUTED.items() if name != "cause"},
     )

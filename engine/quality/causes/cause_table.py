@@ -249,7 +249,7 @@ CAUSE_TABLE = (
         meaning="Nothing traded: a hole of this length is ordinary for this symbol at that time of day. Nothing is "
         "missing.",
         rule="the feed's counter goes on without a jump, or a coarser bar has no more; or a run this long is plausible at "
-        "the symbol's own rate for that time of day (`p` is stated)",
+        "the symbol's own rate for that time of day (`chance` is its probability)",
         family="market",
         colour="#6f9bb8",
         mark="circle",
