@@ -44,6 +44,7 @@ BIN_STRENGTH = (0.5, 5.0)  # events that a bin must have to count as much as the
 DAY_STRENGTH = (2.0, 40.0)
 EDGE_OF_BIN = 6  # the edge of a segment is that part of a bin: 5 minutes
 BUSY_TIMES = 0.02  # prior odds
+BUSY_BINS = 4  # on both sides: next to quiet hours are others that are neither
 EVEN = 0.5
 PRESENT = 0.5  # bars that a series without any is taken to have
 RECURRING_SHARE = 0.1  # of slots missing: a thinner series lacks the same slot on many days by chance
@@ -54,8 +55,7 @@ IMPROBABLE_RUNS = 1e-3  # expected in a session: not counted for the rates
 K = np.array([1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 40.0, 1e6])
 K_WITHOUT_GAPS = 6  # index of K
 STEP_OF_K = 1.0  # log of the prior odds of neighbours in K, away from that one
-OTHER_CAUSES = 0.02  # share of gaps that may come from anything else
-MOST_WEIGHT = 9.0  # of a gap that k is estimated from; longer ones may be losses
+OTHER_CAUSES = 0.02  # share of gaps that may come from anything else: at most that, and one gap of a series
 
 
 class Pieces(NamedTuple):
@@ -318,8 +318,8 @@ def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
     left_out = np.where(excluded, 0.0, counts * share_left_out(rates, binned.gaps["series"].to_numpy()))
     own = pieces.slots * (left_out / np.maximum(counts, 1))[pieces.gap] + siblings
     p = rates.chances(pieces.key, own, (left_out + sum_pieces(siblings, pieces, len(counts)))[pieces.gap])
-    p = busy_time_chances(rates, pieces.key, own, p)
-    weight = -np.log(p) * day_factors(rates, binned, excluded, left_out)[pieces.gap]
+    of_day = day_factors(rates, binned, excluded, left_out)[pieces.gap]
+    weight = -np.log(busy_time_chances(rates, pieces.key, own, np.clip(p**of_day, LEAST_P, MOST_P), of_day))
     total = sum_pieces(weight * pieces.slots, pieces, len(counts))
     single = total / np.maximum(counts, 1)
     k = 1 / (1 / estimate_burstiness(binned, single, excluded) + rate_variances(rates, pieces, weight))
@@ -331,7 +331,7 @@ def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
     return Odds(run, expected_runs, total, k, session_slots, pieces, p)
 
 
-def busy_time_chances(rates: Rates, key: Ints, own: Floats, p: Floats) -> Floats:
+def busy_time_chances(rates: Rates, key: Ints, own: Floats, p: Floats, of_day: Floats) -> Floats:
     """Chance `p` of a slot per key, or less in a stretch of bins around it of which no slot but its own is missing.
 
     Either the stretch is as quiet as the whole series, and lacks none of its slots by luck, or nothing is ever missing
@@ -346,7 +346,9 @@ def busy_time_chances(rates: Rates, key: Ints, own: Floats, p: Floats) -> Floats
     own : array of float
         Missing slots of each key that are left out.
     p : array of float
-        From `Rates.chances`.
+        From `Rates.chances`, on that day.
+    of_day : array of float
+        From `day_factors`: a quiet day is so in busy hours too.
     """
     if not len(rates.keys):
         return p
@@ -371,8 +373,9 @@ def busy_time_chances(rates: Rates, key: Ints, own: Floats, p: Floats) -> Floats
     all_due, all_missing = rates.of_series_at(unpack_bin_keys(key)[0])
     luck = np.exp(-np.minimum(held * all_missing / np.maximum(all_due, 1), 500.0))
     is_busy = is_found & (missing[at] <= own)
+    is_busy &= (at - left >= BUSY_BINS) & (right - at > BUSY_BINS)
     share = np.where(is_busy, BUSY_TIMES / (BUSY_TIMES + luck), 0.0)
-    busy = np.minimum(rate_of_series(held, np.zeros(len(held))), p)
+    busy = np.minimum(rate_of_series(held, np.zeros(len(held))) ** np.minimum(of_day, 1.0), p)
     return np.asarray(np.clip(share * busy + (1 - share) * p, LEAST_P, MOST_P))
 
 
@@ -508,13 +511,14 @@ def estimate_burstiness(binned: BinnedGaps, single: Floats, excluded: Flags) -> 
     heads = run_starts(binned.gaps["series"].to_numpy())
     if not len(heads):
         return np.zeros(0)
-    used = np.flatnonzero(~(excluded | (binned.counts * single > MOST_WEIGHT)))
+    used = np.flatnonzero(~excluded)
     counts, single = binned.counts[used], single[used]
     owner = np.searchsorted(heads, used, side="right") - 1
     # Gaps that are alike in all that counts mostly follow one another.
     alike = run_starts(owner, counts, single)
     times, owner = np.diff(np.append(alike, len(counts))), owner[alike]
-    scores = log_likelihoods(counts[alike], single[alike])
+    others = np.minimum(OTHER_CAUSES, 1 / np.maximum(np.bincount(owner, weights=times, minlength=len(heads)), 1))
+    scores = log_likelihoods(counts[alike], single[alike], others[owner])
     summed = np.stack([np.bincount(owner, weights=times * score, minlength=len(heads)) for score in scores], axis=1)
     # A series with few gaps is taken for one of ordinary burstiness.
     scores_of_k = summed - STEP_OF_K * np.abs(np.arange(len(K)) - K_WITHOUT_GAPS)
@@ -523,9 +527,9 @@ def estimate_burstiness(binned: BinnedGaps, single: Floats, excluded: Flags) -> 
     return np.repeat(1 / mean, np.diff(np.append(heads, binned.gaps.height)))
 
 
-def log_likelihoods(counts: Floats, single: Floats) -> Iterator[Floats]:
-    """Yield per k of `K` the log likelihood of each gap's length, given a gap began; 2 % have other causes."""
-    by_other_cause = OTHER_CAUSES / (counts * (counts + 1))
+def log_likelihoods(counts: Floats, single: Floats, others: Floats) -> Iterator[Floats]:
+    """Yield per k of `K` the log likelihood of each gap's length, given a gap began; a share `others` has other causes."""
+    by_other_cause = others / (counts * (counts + 1))
     longer = np.flatnonzero(counts > 1)
     for k in K:
         # As `chance_of_run`. Given that a gap began, it has at least its length, and not one slot more.
@@ -534,4 +538,4 @@ def log_likelihoods(counts: Floats, single: Floats) -> Iterator[Floats]:
         at_least = began.copy()
         at_least[longer] = np.exp(-k * np.log1p(counts[longer] * step[longer]))
         exactly = at_least - np.exp(-k * np.log1p((counts + 1) * step))
-        yield np.log((1 - OTHER_CAUSES) * np.maximum(exactly, 0) / np.maximum(began, 1e-300) + by_other_cause)
+        yield np.log((1 - others) * np.maximum(exactly, 0) / np.maximum(began, 1e-300) + by_other_cause)

@@ -200,6 +200,17 @@ def test_audit_of_the_last_minute_of_several_sessions_is_quiet_and_of_a_minute_w
         assert causes_at(audited({"A": stamps}, rng)["gaps"], grid[some, minute]) == [cause] * 4
 
 
+def test_audit_of_a_series_with_many_long_silences_does_not_call_the_longest_losses() -> None:
+    rng, grid = np.random.default_rng(2), slots(10).ravel()
+    # Quoted on and off: runs of silence of all lengths, a tenth of them far longer than the others.
+    quiet = np.zeros(len(grid), bool)
+    for start in rng.choice(len(grid), 150, replace=False):
+        quiet[start : start + int(np.ceil(rng.pareto(1.0)))] = True
+    tables = audited({"FAR": grid[~quiet]}, rng)
+    assert quiet.mean() > 0.1
+    assert tables["gaps"].filter(pl.col("cause").is_in(LOSSES), pl.col("bar_count") < 100).is_empty()
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_audit_of_one_session_of_symbols_that_hardly_trade_finds_no_outage(seed: int) -> None:
     rng, grid = np.random.default_rng(seed), slots(1).ravel()
