@@ -55,7 +55,7 @@ IMPROBABLE_RUNS = 1e-3  # expected in a session: not counted for the rates
 K = np.array([1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 40.0, 1e6])
 K_WITHOUT_GAPS = 6  # index of K
 STEP_OF_K = 1.0  # log of the prior odds of neighbours in K, away from that one
-OTHER_CAUSES = 0.02  # share of gaps that may come from anything else: at most that, and one gap of a series
+OTHER_CAUSES, MOST_OTHERS = 3.0, 0.5  # gaps of a series that may come from anything else, and their share of all
 
 
 class Pieces(NamedTuple):
@@ -517,7 +517,8 @@ def estimate_burstiness(binned: BinnedGaps, single: Floats, excluded: Flags) -> 
     # Gaps that are alike in all that counts mostly follow one another.
     alike = run_starts(owner, counts, single)
     times, owner = np.diff(np.append(alike, len(counts))), owner[alike]
-    others = np.minimum(OTHER_CAUSES, 1 / np.maximum(np.bincount(owner, weights=times, minlength=len(heads)), 1))
+    number = np.maximum(np.bincount(owner, weights=times, minlength=len(heads)), 1)
+    others = np.minimum(OTHER_CAUSES / number, MOST_OTHERS)
     scores = log_likelihoods(counts[alike], single[alike], others[owner])
     summed = np.stack([np.bincount(owner, weights=times * score, minlength=len(heads)) for score in scores], axis=1)
     # A series with few gaps is taken for one of ordinary burstiness.

@@ -159,7 +159,7 @@ def test_explain_prints_in_the_hole_prove_a_loss(grid, clean):
     assert cause_at(explained(left), symbol, at)["cause"] == "no_trade"
     proven = cause_at(explained(left, prints=prints), symbol, at)
     assert proven["cause"] == "symbol_loss"
-    assert "trade prints" in proven["evidence"]
+    assert "trades are on record in" in proven["evidence"]
 
 
 def test_explain_a_loss_over_sessions_has_one_name(clean):
