@@ -55,7 +55,10 @@ IMPROBABLE_RUNS = 1e-3  # expected in a session: not counted for the rates
 K = np.array([1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 40.0, 1e6])
 K_WITHOUT_GAPS = 6  # index of K
 STEP_OF_K = 1.0  # log of the prior odds of neighbours in K, away from that one
-OTHER_CAUSES, MOST_OTHERS = 3.0, 0.5  # gaps of a series that may come from anything else, and their share of all
+OTHER_CAUSES = 0.02  # share of gaps that may come from anything else
+MANY_GAPS = 50  # a series with as many has more silences than losses: all of their lengths tell k
+FEW_LOSSES = 3.0  # of them that may come from anything else
+MOST_WEIGHT = 9.0  # of a gap that k is estimated from where gaps are few; longer ones may be losses
 
 
 class Pieces(NamedTuple):
@@ -511,21 +514,23 @@ def estimate_burstiness(binned: BinnedGaps, single: Floats, excluded: Flags) -> 
     heads = run_starts(binned.gaps["series"].to_numpy())
     if not len(heads):
         return np.zeros(0)
-    used = np.flatnonzero(~excluded)
+    gaps = np.diff(np.append(heads, binned.gaps.height))
+    often = gaps >= MANY_GAPS
+    used = np.flatnonzero(~excluded & (np.repeat(often, gaps) | (binned.counts * single <= MOST_WEIGHT)))
     counts, single = binned.counts[used], single[used]
     owner = np.searchsorted(heads, used, side="right") - 1
     # Gaps that are alike in all that counts mostly follow one another.
     alike = run_starts(owner, counts, single)
     times, owner = np.diff(np.append(alike, len(counts))), owner[alike]
     number = np.maximum(np.bincount(owner, weights=times, minlength=len(heads)), 1)
-    others = np.minimum(OTHER_CAUSES / number, MOST_OTHERS)
+    others = np.where(often, np.minimum(OTHER_CAUSES, FEW_LOSSES / number), OTHER_CAUSES)
     scores = log_likelihoods(counts[alike], single[alike], others[owner])
     summed = np.stack([np.bincount(owner, weights=times * score, minlength=len(heads)) for score in scores], axis=1)
     # A series with few gaps is taken for one of ordinary burstiness.
     scores_of_k = summed - STEP_OF_K * np.abs(np.arange(len(K)) - K_WITHOUT_GAPS)
     weights = np.exp(scores_of_k - scores_of_k.max(axis=1, keepdims=True))
     mean = (weights / K).sum(axis=1) / weights.sum(axis=1)
-    return np.repeat(1 / mean, np.diff(np.append(heads, binned.gaps.height)))
+    return np.repeat(1 / mean, gaps)
 
 
 def log_likelihoods(counts: Floats, single: Floats, others: Floats) -> Iterator[Floats]:
