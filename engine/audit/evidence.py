@@ -85,7 +85,9 @@ def gap_evidence(gaps: pl.DataFrame, word: str) -> pl.Expr:
         .then(in_outage)
         .when(cause.is_in(["late_open", "early_close", "calendar_suspect"]))
         .then(
-            pl.lit(f"in nearly every session, or nearly every one of that weekday, no symbol has a bar in these {plural(word)}")
+            pl.lit(
+                f"in nearly every session, or nearly every one of that weekday, no symbol has a bar in these {plural(word)}"
+            )
         )
         .when(pl.col("known").is_not_null())
         .then("known_evidence")
