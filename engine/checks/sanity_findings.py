@@ -14,6 +14,7 @@ from engine.checks.filled import QUIET_BARS, filled_runs_of
 from engine.checks.findings import findings_of
 from engine.checks.price_scale import Block, jumps_apart_from, scale_blocks_of
 from engine.checks.sanity import BAR_SANITY, LONGEST_CLOSED_DAYS, SMALLEST_JUMP
+from engine.checks.tick_grid import SAMPLED_PRICES, grid_changes_of
 
 MARKET_SHARE, FEWEST_PEERS = 0.3, 4  # of the series that have the slot, and without the one that is judged
 # Not 4:3 and 5:4: shares move as far in a night.
@@ -98,6 +99,16 @@ def splits(frames: Frames, blocks: Sequence[Block] = ()) -> pl.DataFrame:
             for at, row in enumerate(jumps.iter_rows(named=True))
             if fits[at]
         ]
+    )
+
+
+def splits_of(measured: JudgeInput) -> pl.DataFrame:
+    """Return `splits` but those at which an adjusted copy ends (`tick_grid`): there the price jumps by the factor of the copy."""
+    found = splits(measured.frames, measured.once(scale_blocks_of))
+    seams = [(*change.series, change.session) for change in measured.once(grid_changes_of) if change.is_seam]
+    schema = {**SERIES, "session": pl.Date()}
+    return found.join(
+        pl.DataFrame(seams, schema=schema, orient="row"), on=list(schema), how="anti", maintain_order="left"
     )
 
 
@@ -268,14 +279,14 @@ class SplitCheck(BarCheck):
     """A split of a share looks unadjusted."""
 
     name, severities = "split", ("warning",)
-    reads = (BAR_SANITY,)
+    reads = (BAR_SANITY, SAMPLED_PRICES)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
         """Return a finding per trade jump from close to next open by a simple ratio that the session's close keeps.
 
-        Jumps that begin or end a block in another unit (`scale`) are none.
+        Jumps that begin or end a block in another unit (`scale`) or an adjusted copy (`basis`) are none.
         """
-        return splits(measured.frames, measured.once(scale_blocks_of))
+        return splits_of(measured)
 
 
 @register
