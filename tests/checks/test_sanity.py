@@ -11,6 +11,7 @@ from engine.checks.check import BarCheck, JudgeInput, registered
 from engine.checks.filled import RATES, RUNS
 from engine.checks.price_scale import JUMPS
 from engine.checks.sanity import BAR_SANITY, bar_sanity, combine_sanity
+from engine.checks.tick_grid import SAMPLED
 from engine.quality.contiguous_runs import SlotRuns
 from engine.schema import SEGMENTS, empty
 from engine.simulation.sessions import Instrument
@@ -44,6 +45,7 @@ def judged(parts: list[dict[str, pl.DataFrame]], present: pl.DataFrame) -> pl.Da
             "scale": empty(JUMPS),
             "fill_runs": empty(RUNS),
             "fill_rates": empty(RATES),
+            "sampled_prices": empty(SAMPLED),
         },
         empty(SEGMENTS),
         "UTC",
@@ -52,7 +54,7 @@ def judged(parts: list[dict[str, pl.DataFrame]], present: pl.DataFrame) -> pl.Da
     checks = [
         check
         for check in registered(BarCheck)
-        if BAR_SANITY in check.reads and check.schema is None and check.name != "volume_scale"
+        if BAR_SANITY in check.reads and check.schema is None and check.name not in ("volume_scale", "basis")
     ]
     assert {check.name for check in checks} == {"spike", "split", "stale", "repeated", "zero_volume", "vwap"}
     return pl.concat([check.judge(measured) for check in checks])
