@@ -225,6 +225,14 @@ def name_of_tzinfo(zone: dt.tzinfo) -> str:
     return str(getattr(zone, "key", None) or getattr(zone, "zone", None) or zone.tzname(None) or zone)
 
 
+def refuse_foreign_folder(parameter: str, folder: Path) -> None:
+    """ParameterError where the folder exists and belongs to another user, whose files would be taken for own work."""
+    if folder.exists() and folder.stat().st_uid != os.geteuid():
+        raise ParameterError(
+            f"{parameter}: {folder} belongs to another user (uid {folder.stat().st_uid}); valid: a folder of your own"
+        )
+
+
 def path_of(parameter: str, value: object) -> Path:
     """Path of text or of a path object; ParameterError for anything else (a frame), and for empty text."""
     if isinstance(value, str | os.PathLike) and str(value):

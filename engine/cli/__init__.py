@@ -26,6 +26,7 @@ from engine.cli.exit_codes import (
     split_flags,
 )
 from engine.cli.query_process import start_query_process
+from engine.cli.terminal_text import escape_unprintable, write_error
 
 __all__ = ["FAILED", "INTERRUPTED", "PARTLY_READ", "USAGE", "main", "program"]
 
@@ -42,7 +43,9 @@ def main() -> NoReturn:
     """Run the command of `sys.argv` and exit with its code; an error is printed as a sentence, its trace with --debug."""
     flags, words = split_flags(sys.argv[1:])
     set_quiet(quiet=QUIET in flags)
-    warnings.formatwarning = lambda message, *_, **__: f"engine: {message}\n"  # a sentence, and no line of code
+    warnings.formatwarning = lambda message, *_, **__: escape_unprintable(
+        f"engine: {message}\n"
+    )  # a sentence, and no line of code
     if PLAIN in flags:
         os.environ["NO_COLOR"] = "1"  # what Rich and child processes look at
     try:
@@ -53,7 +56,7 @@ def main() -> NoReturn:
         raise
     except BaseException as error:  # noqa: BLE001 - a person at a terminal gets a sentence, with --debug the trace
         if DEBUG in flags:
-            traceback.print_exc()
+            write_error(traceback.format_exc())
         raise SystemExit(report_error(error)) from None
     raise SystemExit(0)
 

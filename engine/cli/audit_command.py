@@ -216,14 +216,18 @@ def resume_folder(output: Path | None, *, resume: bool) -> Path | None:
     Raises
     ------
     ParameterError
-        The output is no folder, or none that can be written to.
+        The output is no folder, none that can be written to, or holds work of another user.
     """
     import shutil
+
+    from engine.arguments import refuse_foreign_folder
 
     if output is None:
         return None
     work = output / ".work"
-    if not resume:
+    if resume:
+        refuse_foreign_folder("--resume", work)
+    else:
         shutil.rmtree(work, ignore_errors=True)
     try:
         work.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
+from engine.cli.terminal_text import escape_unprintable, write_error
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -70,7 +72,7 @@ def print_problems(what: str, lines: Any) -> None:  # noqa: ANN401 - any sequenc
         print_list(what, lines)
         return
     for line in lines:
-        sys.stderr.write(f"engine: {what}: {escape_unprintable(line)}\n")
+        write_error(f"engine: {what}: {line}\n")
 
 
 def print_line(text: str) -> None:
@@ -86,11 +88,6 @@ def print_text(text: str) -> None:
     sys.stdout.write(escape_unprintable(text) + "\n")
 
 
-def escape_unprintable(text: str) -> str:
-    """Text whose unprintable characters are replaced by Python escapes; line breaks stay."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-
-
 def print_json(content: object) -> None:
     """Print content as indented JSON, even if quiet; instants in ISO 8601, unknown types by `str`."""
     import orjson
@@ -100,10 +97,10 @@ def print_json(content: object) -> None:
 
 
 def print_data(text: str) -> None:
-    """Write text to standard output unchanged, in UTF-8 whatever the terminal's encoding; no line break is added."""
+    """Write text to standard output, in UTF-8, unchanged unless a terminal, which gets unprintable characters escaped."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")
-    sys.stdout.write(text)
+    sys.stdout.write(escape_unprintable(text) if sys.stdout.isatty() else text)
 
 
 def is_progress_visible() -> bool:

@@ -9,6 +9,7 @@ import os
 import sys
 from contextlib import suppress
 
+from engine.cli.terminal_text import write_error
 from engine.errors import EngineError
 
 FAILED = 1
@@ -38,20 +39,21 @@ def report_error(error: BaseException) -> int:
             say_interrupted()
             return INTERRUPTED
         case EngineError():
-            sys.stderr.write(f"engine: {error}\n")
-            sys.stderr.writelines(correction_lines(str(error)))
+            write_error(f"engine: {error}\n")
+            for line in correction_lines(str(error)):
+                write_error(line)
             return USAGE
         case OSError():
             # Rooms tell of their files by an error of this package, so this is most likely the output: a full disk.
             if not isinstance(error, BrokenPipeError):
-                sys.stderr.write(f"engine: {error}\n")
+                write_error(f"engine: {error}\n")
             discard_output()
             return FAILED
         case MemoryError():
             sys.stderr.write("engine: out of memory; read fewer files at once, or give --workers with --export\n")
             return FAILED
         case _:
-            sys.stderr.write(
+            write_error(
                 f"engine: unexpected {type(error).__name__}: {error}; this is a defect of engine, not of your input: "
                 "run it again with --debug and report the trace\n"
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from engine.cli.console import print_text
 from engine.cli.output import AnswerWriter
 from engine.cli.parsing import usage_error
 from engine.cli.table_layout import print_table
+from engine.cli.terminal_text import write_error
 from engine.errors import EngineError
 from engine.query.api import QuerySession
 from engine.query.request import Limits
@@ -140,7 +140,7 @@ def configure_readline(columns: dict[str, list[str]], history: Path) -> None:
     except FileNotFoundError:
         pass  # the first time
     except OSError as error:
-        sys.stderr.write(f"engine: the history was not read: {error}\n")
+        write_error(f"engine: the history was not read: {error}\n")
 
 
 @dataclass
@@ -185,4 +185,4 @@ def save_history(history: Path) -> None:
         readline.set_history_length(HISTORY_LINES)
         readline.write_history_file(history)
     except OSError as error:
-        sys.stderr.write(f"engine: the history was not kept: {error}\n")
+        write_error(f"engine: the history was not kept: {error}\n")

@@ -213,6 +213,7 @@ def run_in_partitions(
     """Run in workers; `EXPORT.parts` is deleted before (unless `resume`) and after success; export is required."""
     import shutil
 
+    from engine.arguments import refuse_foreign_folder
     from engine.errors import ParameterError
     from engine.runtime.executor import choose_executor
     from engine.runtime.partitioned_run import run_partitioned
@@ -222,7 +223,9 @@ def run_in_partitions(
             "export: none given; --workers and --dask need --export DIR: it is where the parts come together"
         )
     work = export.absolute().with_name(f"{export.absolute().name}.parts")
-    if not resume:
+    if resume:
+        refuse_foreign_folder("--resume", work)
+    else:
         shutil.rmtree(work, ignore_errors=True)
     outcome = run_partitioned(sources, options, export, choose_executor(workers, dask), work, tell)
     # Kept while anything can fail, so that it need not be done again.

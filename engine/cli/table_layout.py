@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from engine.cli.terminal_text import escape_unprintable
+
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console, RenderableType
@@ -70,7 +72,7 @@ class TableColumn:
         """Format a series as text cells; `least`: width of the widest cell or name, text and list cells count to 16."""
         from rich.cells import cell_len
 
-        name = escape_unprintable(values.name)
+        name = escape_unprintable(values.name, keep_breaks=False)
         # Of a list, iterating would give a series, which prints as a table of its own.
         cells = [format_cell(value, decimals) for value in (values.to_list() if values.dtype.is_nested() else values)]
         width = max(map(cell_len, [name, *cells]))
@@ -173,7 +175,7 @@ def format_cell(value: object, decimals: int | None) -> str:
         return value.isoformat(sep=" ").replace("+00:00", "Z")
     if isinstance(value, bytes):
         return value.hex()
-    return escape_unprintable(str(value))
+    return escape_unprintable(str(value), keep_breaks=False)
 
 
 def format_number(value: float) -> str:
@@ -181,8 +183,3 @@ def format_number(value: float) -> str:
     if value.is_integer() and abs(value) < MOST_EXACT:
         return f"{value:.0f}"
     return repr(float(f"{value:.9g}"))
-
-
-def escape_unprintable(text: str) -> str:
-    """Text whose unprintable characters, line breaks included, are replaced by Python escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -10,12 +10,22 @@ from __future__ import annotations
 import datetime as dt
 import fnmatch
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from engine.arguments import did_you_mean, path_of, similar_names
 from engine.derive.indicators import Indicator
@@ -29,6 +39,9 @@ from engine.toml_text import parse_toml, read_regular_text
 Mode = Literal["replay", "live"]
 SOURCES = ("files", "folder", "alpaca")
 EVERY = "*"
+SECRET_NAME = re.compile(
+    r"(?:^|_)(key|key_id|secret|secret_key|token|password|passphrase|credentials?)$", re.IGNORECASE
+)
 PACED_STEP_SECONDS, FAST_STEP_SECONDS = 60.0, 1800.0
 
 
@@ -76,6 +89,22 @@ def check_read_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return options
 
 
+def hide_secrets(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options whose values under names such as `key`, `api_secret` or `token` are `SecretStr`; ValueError if no text."""
+    wrong = [name for name, value in options.items() if is_secret(name) and not isinstance(value, str | SecretStr)]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)}: received {type(options[wrong[0]]).__name__}; valid: text in quotes")
+    return {
+        name: SecretStr(value) if is_secret(name) and isinstance(value, str) else value
+        for name, value in options.items()
+    }
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of an option of this name is never shown: `key`, `secret`, `token`, `password` and the like."""
+    return SECRET_NAME.search(name) is not None
+
+
 IntervalText = Annotated[str, BeforeValidator(parse_interval)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0, allow_inf_nan=False)]
 Pattern = Annotated[str, AfterValidator(str.strip), Field(min_length=1)]
@@ -84,7 +113,7 @@ Pattern = Annotated[str, AfterValidator(str.strip), Field(min_length=1)]
 class Section(BaseModel):
     """Base of all sections: immutable, unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class SessionPart(Section):
@@ -249,14 +278,14 @@ class SourcePart(Section):
     keep_source : bool
         Load other resolutions of files than the base as series of their own.
     options : mapping
-        Options of a live source.
+        Options of a live source; those with the names of secrets (`is_secret`) are `pydantic.SecretStr`.
     """
 
     kind: str = "files"
     paths: tuple[Path, ...] = ()
     read: Annotated[Mapping[str, Any], AfterValidator(check_read_options)] = Field(default_factory=dict)
     keep_source: bool = False
-    options: Mapping[str, Any] = Field(default_factory=dict)
+    options: Annotated[Mapping[str, Any], AfterValidator(hide_secrets)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def check_kind(self) -> SourcePart:
@@ -350,7 +379,7 @@ def matches(symbol: str, patterns: Iterable[str]) -> bool:
 
 
 def describe_mistake(error: Mapping[str, Any]) -> str:
-    """One-line text of a pydantic error: key path, reason, value; for an unknown key the nearest valid one."""
+    """One-line text of a pydantic error: key path, reason, value (of tables the kind); unknown keys: the nearest one."""
     place = [str(part) for part in error["loc"]]
     where = ".".join(place)
     if error["type"] == "extra_forbidden":
@@ -360,8 +389,18 @@ def describe_mistake(error: Mapping[str, Any]) -> str:
         return f"{where}: is missing"
     message = str(error["msg"]).removeprefix("Value error, ")
     if not any(part in message for part in ("received", "none given", "unknown key")):
-        message = f"{message} (received {error['input']!r})"
+        message = f"{message} (received {describe_input(place, error['input'])})"
     return f"{where}: {message}" if where else message
+
+
+def describe_input(place: Sequence[str], value: object) -> str:
+    """A value for a message: its kind if it is a table or list, or if a key on the way to it names a secret."""
+    # What stands in a table under a wrong name may be a key.
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "a list of tables" if any(isinstance(one, Mapping) for one in value) else f"a list of {len(value)}"
+    return type(value).__name__ if any(map(is_secret, place)) else repr(value)
 
 
 def unknown_key(where: str, key: str, valid: Sequence[str]) -> str:

@@ -21,8 +21,10 @@ import polars as pl
 import pytest
 import typer
 from engine.cli import FAILED, INTERRUPTED, USAGE
+from engine.cli.audit_command import resume_folder
 from engine.cli.commands import app
-from engine.cli.console import progress, set_quiet
+from engine.cli.console import print_data, progress, set_quiet
+from engine.errors import ParameterError
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 COLOUR = re.compile(r"\x1b\[[\d;]*?\b(?:3\d|4\d|9\d)[\d;]*m")
@@ -227,3 +229,41 @@ def test_run_out_of_memory_is_no_defect(engine, folder: Path, monkeypatch: pytes
     monkeypatch.setattr("engine.runtime.run.run", fill)
     code, _, err = engine("run", folder, "--calendar", "XNYS")
     assert (code, "out of memory" in err, "defect" in err) == (FAILED, True, False)
+
+
+STEERING = "\x1b[31mRED\x1b]0;title\x07\x9b2J"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [STEERING],
+        ["run", STEERING],
+        ["run", f"--{STEERING}", "."],
+        ["calendars", STEERING],
+        ["config", "check", STEERING],
+        ["sql", ".", "SELECT 1", "--limit", STEERING],
+        ["calendars", "--search", STEERING, "--debug", "XNYS"],
+    ],
+)
+def test_errors_show_control_characters_escaped(engine, words: list[str]) -> None:
+    code, out, err = engine(*words)
+    assert code != 0
+    assert [c for c in out + err if not c.isprintable() and c != "\n"] == []
+
+
+def test_data_on_a_terminal_are_escaped_and_in_a_pipe_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_terminal, told in ((True, "\\x1b[31mRED"), (False, "\x1b[31mRED")):
+        screen = io.StringIO()
+        screen.isatty = lambda is_terminal=is_terminal: is_terminal  # type: ignore[method-assign]
+        monkeypatch.setattr(sys, "stdout", screen)
+        print_data("\x1b[31mRED")
+        assert screen.getvalue() == told
+
+
+def test_work_of_another_user_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".work").mkdir()
+    assert resume_folder(tmp_path, resume=True) == tmp_path / ".work"
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(ParameterError, match="belongs to another user"):
+        resume_folder(tmp_path, resume=True)

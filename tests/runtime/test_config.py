@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from engine.errors import ParameterError
 from engine.runtime.config import SessionConfig
+from engine.runtime.live import open_stream
 
 TOML = """
 derive = ["5m", "60m"]
@@ -184,3 +187,53 @@ def test_history_of_symbol_that_no_pattern_fits_is_none() -> None:
     assert config.history_of("A") == ()
     assert config.history_of("b1") == ()
     assert [one.sessions for one in config.history_of("B1")] == [4]
+
+
+KEY_TEXT, SECRET_TEXT = "PK-not-to-be-shown", "s3cret-not-to-be-shown"
+LIVE = {"mode": "live", "calendar": "XNYS", "symbols": ["A"]}
+OPTIONS = {"key": KEY_TEXT, "secret": SECRET_TEXT}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"session": LIVE, "source": [{"kind": "alpaca", "options": OPTIONS}]},
+        {"session": LIVE, "source": {"kind": "alpaca", "options": [OPTIONS]}},
+        {"session": LIVE, "source": {"kind": "alpaca", **OPTIONS}},
+        {"session": LIVE, "source": {"kind": "alpaca", "options": {**OPTIONS, "token": [SECRET_TEXT]}}},
+        {"session": {**LIVE, "mode": "liv"}, "source": {"kind": "alpaca", "options": OPTIONS}},
+        {"session": LIVE, "source": {"kind": "alpaca", "options": {**OPTIONS, "secret": 12345678901}}},
+    ],
+    ids=["list of sources", "list of options", "wrong level", "list as token", "mistake elsewhere", "number"],
+)
+def test_secrets_are_in_no_error_and_no_trace(content: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError) as raised:
+        SessionConfig.of(content)
+    trace = "".join(traceback.format_exception(raised.value))
+    assert not [text for text in (KEY_TEXT, SECRET_TEXT, "12345678901") if text in trace]
+
+
+def test_secrets_are_not_shown_by_a_configuration(tmp_path: Path) -> None:
+    config = SessionConfig.of({"session": LIVE, "source": {"kind": "alpaca", "options": OPTIONS}})
+    shown = f"{config!r} {config} {config.model_dump_json()} {config.model_dump()}"
+    assert KEY_TEXT not in shown
+    assert SECRET_TEXT not in shown
+    assert open_stream(config)._access.secret == SECRET_TEXT
+    (tmp_path / "secret").write_text(f"{SECRET_TEXT}\n")
+    by_file = {"key": KEY_TEXT, "secret_file": str(tmp_path / "secret")}
+    config = SessionConfig.of({"session": LIVE, "source": {"kind": "alpaca", "options": by_file}})
+    assert open_stream(config)._access.secret == SECRET_TEXT
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"key": 5, "secret": "x"}, "key: received int; valid: text in quotes"),
+        ({"key": "a", "secret_file": "/nowhere/x"}, "secret_file: /nowhere/x cannot be read"),
+        ({"key": "a", "secret": "b", "secret_file": "/x"}, "secret_file: received together with secret"),
+        ({"key_file": 5}, "key_file: received int"),
+    ],
+)
+def test_keys_that_are_none_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ParameterError, match=re.escape(told)):
+        open_stream(SessionConfig.of({"session": LIVE, "source": {"kind": "alpaca", "options": options}}))

@@ -6,8 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import SecretStr
 
 from engine.errors import ParameterError, StreamError
+from engine.toml_text import read_regular_text
 
 FEEDS = ("iex", "sip", "crypto")
 KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"
@@ -37,8 +41,10 @@ class AlpacaOptions:
 
     Attributes
     ----------
-    key, secret : str, optional
-        Else the environment's APCA_API_KEY_ID and APCA_API_SECRET_KEY; never shown.
+    key, secret : str or SecretStr, optional
+        Never shown. Else `key_file` and `secret_file`, else the environment's APCA_API_KEY_ID and APCA_API_SECRET_KEY.
+    key_file, secret_file : str, optional
+        Files that hold one of them each, as a service manager or a container mounts them.
     feed : {"iex", "sip", "crypto"}
     stream_url, rest_url : str, optional
         Other addresses than the vendor's own, such as `wss://host/v2/iex` and `https://host`.
@@ -58,8 +64,10 @@ class AlpacaOptions:
         Most rows that wait to be taken.
     """
 
-    key: str | None = field(default=None, repr=False)
-    secret: str | None = field(default=None, repr=False)
+    key: str | SecretStr | None = field(default=None, repr=False)
+    secret: str | SecretStr | None = field(default=None, repr=False)
+    key_file: str | None = None
+    secret_file: str | None = None
     feed: str = "iex"
     stream_url: str | None = None
     rest_url: str | None = None
@@ -72,6 +80,13 @@ class AlpacaOptions:
     bounds: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("key", "secret", "key_file", "secret_file"):
+            value = getattr(self, name)
+            if not isinstance(value, str | SecretStr | None):
+                raise ParameterError(f"{name}: received {type(value).__name__}; valid: text")
+        for name in ("key", "secret"):
+            if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
+                raise ParameterError(f"{name}_file: received together with {name}; valid: one of them")
         if self.feed not in FEEDS:
             raise ParameterError(f"feed: received {self.feed!r}; valid: {', '.join(FEEDS)}")
         least, most = self.backoff_seconds
@@ -83,21 +98,26 @@ class AlpacaOptions:
             raise ParameterError(f"attempts: received {self.attempts}; valid: 1 or more")
 
     def access(self) -> Access:
-        """Addresses, limits, keys (option, else environment); ParameterError without keys, StreamError without client.
+        """Addresses, limits, keys (option, file, environment); ParameterError without keys, StreamError without client.
 
         Raises
         ------
         ParameterError
-            There are no keys.
+            There are no keys, or a file of one cannot be read.
         StreamError
             The client is not installed.
         """
         if find_spec("alpaca") is None:
             raise StreamError("alpaca: its client is not installed; pip install session-engine[live]")
-        keys = {KEY: self.key or os.environ.get(KEY, ""), SECRET: self.secret or os.environ.get(SECRET, "")}
+        keys = {
+            KEY: secret_text("key", self.key, self.key_file) or os.environ.get(KEY, ""),
+            SECRET: secret_text("secret", self.secret, self.secret_file) or os.environ.get(SECRET, ""),
+        }
         absent = [name for name, value in keys.items() if not value]
         if absent:
-            raise ParameterError(f"key: {' and '.join(absent)} not given; set in the environment, or as key and secret")
+            raise ParameterError(
+                f"key: {' and '.join(absent)} not given; set in the environment, or as key_file and secret_file"
+            )
         return Access(
             keys[KEY],
             keys[SECRET],
@@ -108,3 +128,13 @@ class AlpacaOptions:
             self.quiet_seconds,
             self.backoff_seconds,
         )
+
+
+def secret_text(name: str, value: str | SecretStr | None, file: str | None) -> str | None:
+    """Text of a secret, or of its file without blanks around it; None without both; ParameterError for a bad file."""
+    if file is not None:
+        try:
+            return read_regular_text(Path(file)).strip()
+        except (OSError, ValueError) as error:
+            raise ParameterError(f"{name}_file: {file} cannot be read: {error}") from error
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
