@@ -100,6 +100,13 @@ def hide_secrets(options: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
+def revealed_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with the text of secrets in place of `SecretStr`; for the call that opens a source only."""
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in options.items()
+    }
+
+
 def is_secret(name: str) -> bool:
     """Whether the value of an option of this name is never shown: `key`, `secret`, `token`, `password` and the like."""
     return SECRET_NAME.search(name) is not None

@@ -24,7 +24,7 @@ from engine.errors import EngineError, ParameterError, PluginError, StreamError
 from engine.interval import Interval
 from engine.plugins import SOURCES as PLUGINS
 from engine.plugins import Plugin, plugin_named
-from engine.runtime.config import SOURCES, SessionConfig
+from engine.runtime.config import SOURCES, SessionConfig, revealed_options
 from engine.runtime.coordinator import SessionCoordinator, Step
 from engine.runtime.deployments import exporter
 from engine.runtime.gap_filler import GapFiller, HistoryEndpoint
@@ -231,12 +231,14 @@ def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
             base = None if config.streams.bars in ("auto", "none") else Interval.parse(config.streams.bars)
             expects = (("bars", base or Interval(1, "m")),)
             read = ReadOptions(**{"symbols": config.session.symbols or None, **part.read})
-            return FolderStream(part.paths[0], read, **{"expects": expects, "clock": clock, **part.options})
+            return FolderStream(
+                part.paths[0], read, **{"expects": expects, "clock": clock, **revealed_options(part.options)}
+            )
         from engine.sources.vendors.alpaca import AlpacaStream  # noqa: PLC0415
         from engine.sources.vendors.alpaca_options import AlpacaOptions  # noqa: PLC0415
 
         bounds = {"quotes": config.live.queue_rows, "ticks": config.live.queue_rows}
-        return AlpacaStream(AlpacaOptions(**{"bounds": bounds, **part.options}), clock)
+        return AlpacaStream(AlpacaOptions(**{"bounds": bounds, **revealed_options(part.options)}), clock)
     except TypeError as error:
         raise ParameterError(f"source.options: {error}") from error
     except ImportError as error:

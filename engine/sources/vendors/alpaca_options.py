@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from engine.errors import ParameterError, StreamError
 from engine.toml_text import read_regular_text
 
@@ -41,7 +39,7 @@ class AlpacaOptions:
 
     Attributes
     ----------
-    key, secret : str or SecretStr, optional
+    key, secret : str, optional
         Never shown. Else `key_file` and `secret_file`, else the environment's APCA_API_KEY_ID and APCA_API_SECRET_KEY.
     key_file, secret_file : str, optional
         Files that hold one of them each, as a service manager or a container mounts them.
@@ -64,8 +62,8 @@ class AlpacaOptions:
         Most rows that wait to be taken.
     """
 
-    key: str | SecretStr | None = field(default=None, repr=False)
-    secret: str | SecretStr | None = field(default=None, repr=False)
+    key: str | None = field(default=None, repr=False)
+    secret: str | None = field(default=None, repr=False)
     key_file: str | None = None
     secret_file: str | None = None
     feed: str = "iex"
@@ -82,7 +80,7 @@ class AlpacaOptions:
     def __post_init__(self) -> None:
         for name in ("key", "secret", "key_file", "secret_file"):
             value = getattr(self, name)
-            if not isinstance(value, str | SecretStr | None):
+            if not isinstance(value, str | None):
                 raise ParameterError(f"{name}: received {type(value).__name__}; valid: text")
         for name in ("key", "secret"):
             if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
@@ -130,11 +128,11 @@ class AlpacaOptions:
         )
 
 
-def secret_text(name: str, value: str | SecretStr | None, file: str | None) -> str | None:
+def secret_text(name: str, value: str | None, file: str | None) -> str | None:
     """Text of a secret, or of its file without blanks around it; None without both; ParameterError for a bad file."""
     if file is not None:
         try:
             return read_regular_text(Path(file)).strip()
         except (OSError, ValueError) as error:
             raise ParameterError(f"{name}_file: {file} cannot be read: {error}") from error
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+    return value
