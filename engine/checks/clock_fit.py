@@ -30,6 +30,7 @@ RARE_SHARE, USUAL_SHARE = 0.25, 0.9  # of the days of a week: less is an excepti
 LARGEST_PRINT = (
     4.0  # times the usual volume of a row: the first and last quarters of an hour have two to three times it
 )
+ROOM = 0.1  # of the rows of the hours beside, in hours that a shift has emptied
 LOST_SHARE = 0.02  # of a cell's usual rows: fewer do not make it active
 
 
@@ -52,6 +53,10 @@ class Fit:
         Share of all quarters of an hour of a day that have rows.
     busiest : array of int
         Minute of the UTC day with which the busiest quarter of an hour begins.
+    week : array
+        Rows by quarter of an hour of the UTC week.
+    sessions : array
+        Weight of each quarter of the week that is in sessions, 0-1.
     """
 
     groups: pl.DataFrame
@@ -61,6 +66,8 @@ class Fit:
     filled: Floats
     active: Floats
     busiest: Ints
+    week: Floats
+    sessions: Floats
 
     @cached_property
     def rows(self) -> Ints:
@@ -97,17 +104,34 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
     weighed = (volume.sum(1) > 0) & (groups["price_type"] == "last").to_numpy()
     weight = np.where(weighed[:, None], without_single_prints(volume, rows), rows)
     inside, rows_inside, filled = (np.zeros((groups.height, len(SHIFTS))) for _ in range(3))
+    sessions = np.zeros(rows.shape)
     by_day = rows.reshape(-1, 7, DAY_CELLS).sum(1)
     has_rows = by_day > LOST_SHARE * by_day.max(1, initial=1)[:, None]
     for offset, mask in session_masks(segments, zone).items():
         ours = np.flatnonzero((groups["offset"] == offset).to_numpy())
+        sessions[ours] = mask
         moved = np.stack([np.roll(mask, s * HALF_HOUR_CELLS) for s in SHIFTS], axis=1)
         inside[ours], rows_inside[ours] = _share(weight[ours], moved), _share(rows[ours], moved)
         day = mask.reshape(7, DAY_CELLS).max(0)
         moved_day = np.stack([np.roll(day, s * HALF_HOUR_CELLS) for s in SHIFTS], axis=1)
         filled[ours] = has_rows[ours] @ moved_day / max(day.sum(), 1e-9)
     busiest = weight.reshape(-1, 7, DAY_CELLS).sum(1).argmax(1) * CELL_MINUTES
-    return Fit(groups, weighed, inside, rows_inside, filled, has_rows.mean(1), busiest)
+    return Fit(groups, weighed, inside, rows_inside, filled, has_rows.mean(1), busiest, rows, sessions)
+
+
+def leaves_room(week: Floats, sessions: Floats, shift: int) -> bool:
+    """Whether the hours that a shift (half hours, > 0: late) would have emptied at the other edge of sessions are empty.
+
+    Stamps that are late leave the begin of sessions without rows, early ones their end; of the edges beside which there
+    are rows at all.
+    """
+    cells = abs(shift) * HALF_HOUR_CELLS
+    # Early stamps are late ones of a week that runs backwards.
+    rows, is_open = (week, sessions > 0) if shift > 0 else (week[::-1], sessions[::-1] > 0)
+    opens = np.flatnonzero(is_open & ~np.roll(is_open, 1))
+    emptied = rows[(opens[:, None] + np.arange(cells)) % WEEK_CELLS].sum(1)
+    beside = rows[(opens[:, None] + cells + np.arange(cells)) % WEEK_CELLS].sum(1)
+    return bool((beside > 0).any() and emptied[beside > 0].sum() <= ROOM * beside.sum())
 
 
 def without_single_prints(volume: Floats, rows: Floats) -> Floats:

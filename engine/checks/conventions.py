@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, register
-from engine.checks.clock_fit import NO_SHIFT, SHIFTS, Fit, fit
+from engine.checks.clock_fit import NO_SHIFT, SHIFTS, Fit, fit, leaves_room
 from engine.checks.clock_profile import CLOCK_PROFILE, HOUR_US, utc_offsets
 from engine.checks.co_moves import CO_MOVES, HALF_HOUR, lags_against_others
 from engine.checks.findings import findings_of
@@ -220,7 +220,10 @@ def late_hours(fitted: Fit) -> Floats:
     )
     leak, left = 1 - rows_inside[:, NO_SHIFT], 1 - rows_inside[one, best]
     ended = (leak >= LEAKING) & (left <= leak * LEAK_ENDED) & (leak * fitted.rows >= FEWEST_STRAYS)
-    better = gained | (ended & (score[one, best] > score[:, NO_SHIFT]))
+    ended &= score[one, best] > score[:, NO_SHIFT]
+    for g in np.flatnonzero(ended & ~gained):
+        ended[g] = leaves_room(fitted.week[g], fitted.sessions[g], int(SHIFTS[best[g]]))
+    better = gained | ended
     can_tell = (fitted.rows >= FEWEST_ROWS) & (inside[one, best] >= LEAST_INSIDE) & (left <= leak + ROWS_LOST)
     return np.where(better & can_tell, SHIFTS[best] / 2, 0.0)
 
