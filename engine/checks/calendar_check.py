@@ -299,12 +299,16 @@ def absent_sessions(counted: pl.DataFrame, segments: pl.DataFrame, calendar: str
 def count_rows_in_slots(rows: pl.DataFrame) -> pl.DataFrame:
     """Count rows with a slot per series (rows sorted by series): `series, rows, volume`; series without any are left out."""
     heads = run_starts(rows["series"].to_numpy())
+    if not len(heads):
+        return rows.select("series", pl.lit(0, pl.Int64).alias("rows"), "volume")
+    has_slot = rows["slot"].is_not_null().to_numpy() if rows["slot"].null_count() else None
     counts = np.diff(np.append(heads, rows.height))
-    if rows["slot"].null_count():
-        counts = np.add.reduceat(rows["slot"].is_not_null().to_numpy(), heads, dtype=np.int64)
-    counted = pl.DataFrame({"series": rows["series"].gather(heads), "rows": counts})
-    volume = rows.filter(pl.col("slot").is_not_null()).group_by("series").agg(pl.col("volume").sum())
-    counted = counted.join(volume, on="series", how="left", maintain_order="left")
+    volume = rows["volume"].fill_null(0.0).to_numpy()
+    if has_slot is not None:
+        counts, volume = np.add.reduceat(has_slot, heads, dtype=np.int64), np.where(has_slot, volume, 0.0)
+    counted = rows.select("series")[heads].with_columns(
+        pl.Series("rows", counts), pl.Series("volume", np.add.reduceat(volume, heads))
+    )
     return counted.filter(pl.col("rows") > 0)
 
 

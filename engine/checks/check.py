@@ -20,12 +20,13 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar, cast
 
+import numpy as np
 import polars as pl
 
 from engine.checks.findings import FINDINGS, SEVERITIES
 from engine.errors import SchemaError
 from engine.grid import SessionGrid
-from engine.quality.contiguous_runs import SlotRuns
+from engine.quality.contiguous_runs import SlotRuns, run_starts
 from engine.schema import TS, Schema, empty
 
 PACKAGE = "engine.checks"
@@ -81,13 +82,16 @@ class MeasureInput:
         """Rows in chosen segments, off-grid ones too; ALL rows of a series with < 10 % there, and of 1d or coarser."""
         if not self.grid.interval.is_intraday or not self.rows["slot"].null_count():
             return self.rows
-        chosen = self.grid.table.filter("chosen")["ordinal"].implode()
-        inside = pl.col("ordinal").is_in(chosen).fill_null(value=False)
-        marked = self.rows.with_columns(inside.alias("inside"))
-        share = marked.group_by("series").agg(pl.col("inside").mean())
+        chosen = self.grid.table.filter("chosen")["ordinal"].cast(pl.Int64).to_numpy()
+        ordinal = self.rows["ordinal"].cast(pl.Int64).fill_null(-1).to_numpy()
+        is_chosen = np.zeros(max(chosen.max(initial=0), ordinal.max(initial=0)) + 2, bool)  # the last: of no segment
+        is_chosen[chosen] = True
+        inside = is_chosen[ordinal]
+        heads = run_starts(self.rows["series"].to_numpy())
+        counts = np.diff(heads, append=self.rows.height)
         # Stamps or calendar of these are wrong: what is inside by chance is no session.
-        elsewhere = share.filter(pl.col("inside") < LEAST_INSIDE)["series"].implode()
-        return marked.filter(pl.col("inside") | pl.col("series").is_in(elsewhere)).drop("inside")
+        elsewhere = np.add.reduceat(inside, heads, dtype=np.int64) < LEAST_INSIDE * counts
+        return self.rows.filter(pl.Series(inside | np.repeat(elsewhere, counts)))
 
 
 @dataclass(frozen=True)

@@ -51,10 +51,14 @@ SHORTEST = {"no volume": 3, "volume": 10}  # prices stand for some bars of any s
 LONGEST_KEPT = 3  # runs of a kind, series and session: those that are judged first
 PRIOR_SLOTS = 10.0  # of the whole series' rate, that a half hour is given beside its own
 PRIOR_QUIET = 5.0
-RARELY_WRITTEN = 0.05  # of the quiet minutes have a row: then rows for them are unusual by themselves
+# Of the quiet minutes have a row: then rows for them are unusual by themselves. 0.02 to 0.2 find the same of 457 spans filled
+# in 16 series of futures, crypto and shares; 0 misses 8 of the 233 without volume.
+RARELY_WRITTEN = 0.05
 CHANCE, CHANCE_WRITTEN = 1e-3, 1e-6  # of a run in the whole series: below, it is reported
 CHANCE_SPARSE = 1e-12  # with volume, in a name that trades in less than half of its slots: its price stands at a tick
-CLUSTERED = 0.75  # power of the rate of another quiet slot, where quiet minutes are written: they come in clusters
+# Power of the rate of another quiet slot, where quiet minutes are written: they come in clusters. Of the same 457 spans 0.75
+# finds all 233 without volume and all 85 of 40 bars and more with it, 0.6 misses 4, and no power names a series without fault.
+CLUSTERED = 0.75
 TRADES = 0.5  # of the slots of that time of day have a trade, else a name is thin and the fill may be right
 
 Row = dict[str, Any]
@@ -65,29 +69,35 @@ class _Quiet:
     """Quiet bars of sorted rows in slots, as arrays."""
 
     def __init__(self, part: MeasureInput) -> None:
-        rows = part.rows
+        names = ["series", "ts", "session", "ordinal", "slot", "close", "high", "low"]
+        rows = part.session_rows.select(*names, *(["volume"] if "volume" in part.rows.columns else []))
         self.rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
         self.step = part.grid.interval.step_us
         self.series = self.rows["series"].to_numpy()
-        self.ordinal = self.rows["ordinal"].to_numpy()
-        slot = self.rows["slot"].to_numpy()
-        self.skipped = np.zeros(len(self.series), np.int64)  # slots without a row since the bar before
+        ordinal, slot = (self.rows[name].to_numpy() for name in ("ordinal", "slot"))
         self.follows = np.zeros(len(self.series), bool)  # the bar before is of the same segment
-        self.follows[1:] = (self.series[1:] == self.series[:-1]) & (self.ordinal[1:] == self.ordinal[:-1])
-        self.skipped[1:] = np.where(self.follows[1:], np.diff(slot.astype(np.int64)) - 1, 0)
+        self.follows[1:] = (self.series[1:] == self.series[:-1]) & (ordinal[1:] == ordinal[:-1])
+        steps = np.diff(slot.astype(np.int64))
+        self.after_gap = np.flatnonzero((steps > 1) & self.follows[1:]) + 1
+        self.skipped = steps[self.after_gap - 1] - 1  # slots without a row before those bars
         close, high, low = (self.rows[name].to_numpy() for name in ("close", "high", "low"))
         self.close = close
         quiet = self.follows.copy()
-        quiet[1:] &= (close[1:] == close[:-1]) & (high[1:] == low[1:])
-        has_volume = "volume" in self.rows.columns
-        traded = (
-            (self.rows["volume"] > 0).fill_null(value=False).to_numpy() if has_volume else np.zeros(len(quiet), bool)
-        )
-        self.idle, self.carried = quiet & ~traded, quiet & traded
-        ts = self.rows["ts"].cast(pl.Int64).to_numpy()
-        moves, offsets = utc_offsets(part.zone, int(ts.min()), int(ts.max())) if len(ts) else (ts, ts)
-        local = ts + offsets[np.maximum(np.searchsorted(moves, ts, side="right") - 1, 0)] * MINUTE_US if len(ts) else ts
-        self.half_hour: Ints = local // HALF_HOUR_US % 48
+        quiet[1:] &= close[1:] == close[:-1]
+        quiet &= high == low
+        at = np.flatnonzero(quiet)  # few, of which the volumes are looked at
+        traded = np.zeros(len(at), bool)
+        if "volume" in rows.columns:
+            traded = (self.rows["volume"].gather(at) > 0).fill_null(value=False).to_numpy()
+        self.idle, self.carried = np.zeros((2, len(quiet)), bool)
+        self.idle[at[~traded]] = True
+        self.carried[at[traded]] = True
+        ts = self.rows["ts"].to_physical().to_numpy()
+        if len(ts):
+            moves, offsets = utc_offsets(part.zone, int(ts.min()), int(ts.max()))
+            offset = offsets[0] if len(offsets) == 1 else offsets[np.searchsorted(moves, ts, side="right") - 1]
+            ts = ts + offset * MINUTE_US
+        self.half_hour: Ints = ts // HALF_HOUR_US % 48
 
     def runs(self, quiet: Flags) -> tuple[Ints, Ints]:
         """Return (first, last + 1) of the runs of quiet bars that follow each other in a segment, absent slots between or not."""
@@ -103,12 +113,12 @@ def fill_counts(quiet: _Quiet, series: pl.DataFrame) -> pl.DataFrame:
     heads = run_starts(quiet.series)
     owner = np.repeat(np.arange(len(heads)), np.diff(heads, append=len(quiet.series)))
     cell = owner * 48 + quiet.half_hour
-    absent = quiet.skipped
+    gap = cell[quiet.after_gap]
     size = len(heads) * 48
     counts = {
         "bars": np.bincount(cell, minlength=size),
-        "absent": np.bincount(cell, weights=absent, minlength=size).astype(np.int64),
-        "absent_runs": np.bincount(cell[absent > 0], minlength=size),
+        "absent": np.bincount(gap, weights=quiet.skipped, minlength=size).astype(np.int64),
+        "absent_runs": np.bincount(gap, minlength=size),
         "idle": np.bincount(cell[quiet.idle], minlength=size),
         "idle_runs": np.bincount(cell[quiet.runs(quiet.idle)[0]], minlength=size),
         "carried": np.bincount(cell[quiet.carried], minlength=size),

@@ -57,9 +57,11 @@ def price_hashes(rows: pl.DataFrame) -> Hashes:
     """Return a hash of the four prices of each row, the same in every process."""
     whole = np.zeros(rows.height, np.uint64)
     for name, mixer in zip(("open", "high", "low", "close"), MIXERS, strict=True):
-        bits = rows[name].to_numpy().astype(np.float64).view(np.uint64)
-        whole = (whole ^ (bits * np.uint64(mixer))) * np.uint64(MIXERS[0])
-        whole ^= whole >> np.uint64(29)
+        bits = rows[name].to_numpy().astype(np.float64, copy=False).view(np.uint64)
+        whole += bits * np.uint64(mixer)
+    whole ^= whole >> np.uint64(29)
+    whole *= np.uint64(MIXERS[0])
+    whole ^= whole >> np.uint64(32)
     return whole
 
 
@@ -69,14 +71,14 @@ def log_volumes(rows: pl.DataFrame, begins: Ints) -> tuple[Ints, Floats, Floats,
     if "volume" not in rows.columns:
         return np.zeros(len(begins), np.int64), none, none, none
     volume = rows["volume"].fill_null(0.0).to_numpy()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        size = np.log10(volume)
-    held = np.isfinite(size)
+    held = (volume > 0) & np.isfinite(volume)
+    if not held.all():
+        volume = np.where(held, volume, np.nan)
     count = np.add.reduceat(held, begins, dtype=np.int64)
-    mean = np.divide(np.add.reduceat(np.where(held, size, 0.0), begins), count, out=none.copy(), where=count > 0)
-    least = np.minimum.reduceat(np.where(held, size, np.inf), begins)
-    most = np.maximum.reduceat(np.where(held, size, -np.inf), begins)
-    return count, mean, np.where(count > 0, least, np.nan), np.where(count > 0, most, np.nan)
+    size = np.log10(volume)
+    total = np.add.reduceat(size if held.all() else np.where(held, size, 0.0), begins)
+    mean = np.divide(total, count, out=none.copy(), where=count > 0)
+    return count, mean, np.log10(np.fmin.reduceat(volume, begins)), np.log10(np.fmax.reduceat(volume, begins))
 
 
 class SessionSums(Measurement):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from engine.checks.check import BarCheck, JudgeInput, MeasureInput, register
 from engine.checks.findings import findings_of
+from engine.keys import Ints
+from engine.quality.contiguous_runs import run_starts
 from engine.schema import TS, Schema, empty
 
 SPREADS: Schema = {
@@ -22,6 +25,7 @@ SPREADS: Schema = {
     "first": TS,
 }
 MANY_CROSSED, MANY_LOCKED = 0.001, 0.05
+NO_SESSION = -(2**31)
 
 Row = dict[str, Any]
 
@@ -51,7 +55,7 @@ def bar_spreads(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     Parameters
     ----------
     rows : DataFrame
-        `series, ts, session, close`.
+        `series, ts, session, close`, sorted by (series, ts).
     series : DataFrame
         `series, symbol, price_type, interval`.
     """
@@ -61,13 +65,58 @@ def bar_spreads(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     )
     if pairs.is_empty():
         return empty(SPREADS)
-    bids = rows.select("series", "ts", "session", pl.col("close").alias("bid")).join(
-        pairs.select("series", "series_ask", "symbol", "interval"), on="series"
+    # Rows are sorted by (series, ts): the common stamps of two series are found without a join.
+    numbers = rows["series"].to_numpy()
+    heads = run_starts(numbers)
+    spans = {
+        int(numbers[low]): (int(low), int(high))
+        for low, high in zip(heads, np.append(heads[1:], rows.height), strict=False)
+    }
+    ts = rows["ts"].to_physical().to_numpy()
+    whole = [empty(SPREADS)]
+    for bid, ask, symbol, interval in pairs.select("series", "series_ask", "symbol", "interval").iter_rows():
+        if bid in spans and ask in spans:
+            at_bid, at_ask = common_rows(ts, spans[bid], spans[ask])
+            whole.append(spreads_of_pair(rows, at_bid, at_ask, symbol, interval))
+    return pl.concat(whole)
+
+
+def common_rows(ts: Ints, bid: tuple[int, int], ask: tuple[int, int]) -> tuple[Ints, Ints]:
+    """Return the row numbers of the stamps that two spans of rows, each sorted by `ts`, have in common."""
+    ours, theirs = ts[slice(*bid)], ts[slice(*ask)]
+    if len(ours) == len(theirs) and np.array_equal(ours, theirs):
+        return np.arange(*bid), np.arange(*ask)
+    at = np.minimum(np.searchsorted(theirs, ours), len(theirs) - 1)
+    held = np.flatnonzero(theirs[at] == ours)
+    return held + bid[0], at[held] + ask[0]
+
+
+def spreads_of_pair(rows: pl.DataFrame, at_bid: Ints, at_ask: Ints, symbol: str, interval: str) -> pl.DataFrame:
+    """Return `SPREADS` of the closes of a bid and an ask series at common stamps, a row per session."""
+    bid, ask = (rows["close"].gather(at).to_numpy() for at in (at_bid, at_ask))
+    session = rows["session"].gather(at_bid)
+    heads = run_starts(session.cast(pl.Int32).fill_null(NO_SESSION).to_numpy())
+    crossed = np.flatnonzero(bid > ask)
+    counted = pl.DataFrame(
+        {
+            "session": session.gather(heads),
+            "quotes": np.diff(heads, append=len(bid)),
+            "locked": np.add.reduceat(bid == ask, heads, dtype=np.int64) if len(heads) else heads,
+        }
+    ).with_row_index("at")
+    worst = pl.DataFrame(
+        {
+            "at": pl.Series(np.searchsorted(heads, crossed, side="right") - 1, dtype=pl.UInt32),
+            "wide": np.where(ask[crossed] > 0, bid[crossed] / ask[crossed] - 1, np.nan),
+            "first": rows["ts"].gather(at_bid[crossed]),
+        }
+    ).group_by("at")
+    wide = pl.col("wide").fill_nan(None).max().alias("widest")
+    told = worst.agg(pl.len().alias("crossed"), wide, pl.col("first").min())
+    named = counted.join(told, on="at", how="left", maintain_order="left").with_columns(
+        pl.lit(symbol).alias("symbol"), pl.lit(interval).alias("interval"), pl.col("crossed").fill_null(0)
     )
-    asks = rows.select(pl.col("series").alias("series_ask"), "ts", pl.col("close").alias("ask")).join(
-        pairs.select("series_ask"), on="series_ask", how="semi"
-    )
-    return count_spreads(bids.join(asks, on=["series_ask", "ts"]))
+    return named.select(pl.col(name).cast(dtype) for name, dtype in SPREADS.items())
 
 
 def combine_spreads(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
