@@ -17,10 +17,11 @@ import numpy as np
 import polars as pl
 
 from engine.checks.check import SERIES, Frames, MeasureInput, Measurement
+from engine.checks.clock_profile import QUARTER_US
 from engine.checks.sanity import Bars, session_bars, usual_moves
 from engine.interval import Interval
 from engine.keys import Ints
-from engine.quality.contiguous_runs import pairs_where
+from engine.quality.contiguous_runs import Floats, pairs_where, run_starts
 from engine.schema import Schema, empty
 
 # `moments` are (seconds since 00:00 UTC of the session's date) x 2, + 1 for a rise.
@@ -44,6 +45,7 @@ BESIDE = (4, 5, 6, 7, 8, 9)  # steps from a lag, either way, at which chance is 
 FEWEST_MOVES, FEWEST_AGREE = 8, 6
 AGREE_SHARE = 0.3  # of the moves, with two other symbols
 TIMES = 4.0  # more symbols at the lag than as stamped, and than beside it
+TIMES_NEXT = 2.0  # more than at any other lag: else the other symbols do not agree among themselves
 CHANCE = 1e-6  # of so many agreements at any lag
 
 KEY = list(SERIES)
@@ -52,7 +54,7 @@ KEY = list(SERIES)
 def large_moves(bars: Bars, interval: Interval) -> pl.DataFrame:
     """Return `series, session, moments` (of `LARGE_MOVES`): the 12 largest moves above one scale of each session.
 
-    From close to close, of intervals of 1 to 15 whole minutes; no rows for others.
+    From close to close, the largest of each quarter of an hour, of intervals of 1 to 15 whole minutes; no rows for others.
     """
     if not bars.is_intraday or not LEAST_STEP <= interval.seconds <= LARGEST_STEP or interval.seconds % LEAST_STEP:
         return bars.at(np.zeros(0, np.int64), "session").with_columns(
@@ -63,13 +65,13 @@ def large_moves(bars: Bars, interval: Interval) -> pl.DataFrame:
         at = pairs_where(lambda a, b: np.abs(close[b] - close[a]) > limit[a] * close[a], bars.pairs)
         at = at[bars.joined(at)]
         size = close[at + 1] / close[at] - 1
-    # A session changes where the previous large move is of another one.
-    session = np.cumsum(
-        np.append([True], (np.diff(bars.series[at]) != 0) | (np.diff(bars.session[at]) != 0))[: len(at)]
+    # Moves come in bursts, in which a shift of some minutes agrees too: the largest one of each quarter of an hour counts.
+    quarter = run_starts(
+        bars.series[at], bars.session[at], bars.rows["ts"].gather(at + 1).to_physical().to_numpy() // QUARTER_US
     )
-    order = np.lexsort((at, -np.abs(size), session))
-    begin = np.searchsorted(session[order], session[order])
-    kept = np.sort(order[np.arange(len(order)) - begin < MOVES_KEPT])
+    largest = largest_of_groups(np.abs(size), quarter, 1)
+    at, size = at[largest], size[largest]
+    kept = largest_of_groups(np.abs(size), run_starts(bars.series[at], bars.session[at]), MOVES_KEPT)
     found = bars.at(at[kept] + 1, "session", "ts").with_columns(pl.Series("rise", size[kept] > 0))
     since = pl.col("ts").cast(pl.Int64) // 1_000_000 - pl.col("session").cast(pl.Int64) * 86_400
     return (
@@ -77,6 +79,13 @@ def large_moves(bars: Bars, interval: Interval) -> pl.DataFrame:
         .group_by("series", "session", maintain_order=True)
         .agg("moments")
     )
+
+
+def largest_of_groups(size: Floats, begins: Ints, count: int) -> Ints:
+    """Return the row numbers, ascending, of the `count` largest sizes (the first of equals) from each of `begins` on."""
+    group = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(size)))
+    order = np.lexsort((np.arange(len(size)), -size, group))
+    return np.sort(order[np.arange(len(size)) - begins[group] < count])
 
 
 def lags_against_others(moves: pl.DataFrame) -> pl.DataFrame:
@@ -159,7 +168,7 @@ def best_lag(symbols: Ints, at: Ints, lags: Ints) -> tuple[int, int, float, floa
     strength = counted.mean(1)
     best = int(strength.argmax())
     lag = int(lags[best])
-    if lag == 0 or strength[best] < TIMES * strength[0]:
+    if lag == 0 or strength[best] < max(TIMES * strength[0], TIMES_NEXT * np.delete(strength, best).max()):
         return None
     agree = int((counted[best] > 1).sum())
     beside = np.array([lag + sign * one for one in BESIDE for sign in (1, -1)])

@@ -100,3 +100,26 @@ def test_shift_is_the_same_however_parts_are_cut() -> None:
     whole = combine([measure(part, feed.series, feed.grid, feed.zone) for part in parts])
     found = judge(whole, feed.grid.segments, feed.zone, "24/7").filter(pl.col("check_name") == "clock")
     assert found.select("symbol", "value").rows() == [("S2", 4.0)]
+
+
+def test_moves_that_come_in_one_burst_do_not_hide_a_shift() -> None:
+    feed = walks("24/7", 6, common=3.0)
+    burst = pl.col("ts").is_between(
+        dt.datetime(2024, 6, 4, 13, 30, tzinfo=dt.UTC), dt.datetime(2024, 6, 4, 13, 50, tzinfo=dt.UTC)
+    )
+    one_day = feed.rows.filter(pl.col("ts").dt.date() == dt.date(2024, 6, 4))
+    prices = ("open", "high", "low", "close")
+    zigzag = 1 + 0.02 * (pl.col("ts").dt.minute() % 2)
+    rows = one_day.with_columns(
+        pl.when(burst).then(pl.col(name) * zigzag).otherwise(name).alias(name) for name in prices
+    )
+    whole = placed(rows.select("series", "ts", *prices, "volume"), feed.series, feed.grid, feed.zone)
+    assert said(whole) == []
+    assert said(shifted(whole, 1, 60 * MINUTE)) == [("clock", "S1", 1.0)]
+
+
+def test_series_is_not_judged_by_others_that_do_not_agree_among_themselves() -> None:
+    feed = walks("24/7", 5, common=3.0)
+    for number, hours in ((1, 1), (2, 1), (3, 4), (4, 4)):
+        feed = shifted(feed, number, hours * 60 * MINUTE)
+    assert said(feed) == []
