@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from engine.audit.verdict import Verdict
     from engine.runtime.audit_report import Audit
 
-MOST_SERIES, MOST_FINDINGS = 20, 12
+MOST_SERIES, MOST_FINDINGS, MOST_NAMES = 20, 12, 30
 
 
 @app.command()
@@ -299,7 +299,7 @@ def print_audit(done: Audit, verdict: Verdict, output: Path | None, *, as_json: 
     )
     print_frame("Why bars are missing", causes.sort("missing", "cause", descending=[True, False]))
     print_frame("Findings by check", verdict.summary)
-    print_findings(verdict)
+    print_findings(verdict, tables["series"]["symbol"].n_unique())
     for note in verdict.notes:
         print_line(f"note: {note}")
     print_line(f"{done.rows:,} rows of {done.files:,} files; {verdict.headline}")
@@ -307,8 +307,11 @@ def print_audit(done: Audit, verdict: Verdict, output: Path | None, *, as_json: 
         print_line(f"{output / 'report.html'}: the report; engine sql {output} asks its tables")
 
 
-def print_findings(verdict: Verdict) -> None:
-    """Print the 12 gravest findings above info in full, each with its evidence and the command that mends it, if one does."""
+def print_findings(verdict: Verdict, symbols: int) -> None:
+    """Print the 12 gravest findings above info in full, each with its evidence and the command that mends it, if one does.
+
+    Where it is not about all `symbols` of the audit, the command has those that it is about (`--symbols`), if these are few.
+    """
     import polars as pl
 
     from engine.cli.exit_codes import correction_lines
@@ -318,7 +321,11 @@ def print_findings(verdict: Verdict) -> None:
         place = " ".join(str(one) for one in (row["symbol"], row["price_type"], row["session"]) if one is not None)
         state = "" if row["state"] == "new" else f" ({row['state']})"
         print_line(f"{row['severity']} {row['check_name']}{state}{' ' if place else ''}{place}: {row['message']}")
-        commands = correction_lines(row["remedy"] or "")
+        own = verdict.parts.filter((pl.col("finding") == row["fingerprint"]) & (pl.col("role") == "part"))["symbol"]
+        names = [row["symbol"]] if row["symbol"] is not None else sorted(own.drop_nulls().unique())
+        option = (row["remedy"] or "").partition(" (")[0]
+        some = f" --symbols {','.join(names)}" if option and len(names) < symbols else ""
+        commands = [] if len(names) > MOST_NAMES and some else correction_lines(option + some if "--" in option else "")
         said = [("why", row["evidence"]), ("remedy", None if commands else row["remedy"])]
         for name, text in said:
             if text:

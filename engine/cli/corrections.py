@@ -20,6 +20,7 @@ PROPOSABLE = {
     "--stamp": r"end-inclusive|start|end",
     "--shift": r"[+-]?(?:\d+(?:\.\d+)?[dhms])+",
     "--calendar": r"[A-Z0-9][\w/.]*(?<![.])",
+    "--symbols": r"[^\s;()]+",
     "--symbol": r"NAME|[A-Z0-9][\w.^=/-]*(?<![.])",
     "--symbol-from": _QUOTED,
     "--scale": r"\d+",

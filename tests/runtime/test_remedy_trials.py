@@ -142,6 +142,19 @@ def test_stored_bars_are_tried_too(tmp_path) -> None:
     assert {"open", "high", "low", "close", "volume"} <= set(STORED)
 
 
+def test_command_for_one_of_several_symbols_names_it(tmp_path, monkeypatch, capsys) -> None:
+    folder = write(tmp_path / "data")
+    bars(9).with_columns(late(hours=-4).alias("ts")).with_columns(pl.col("ts").dt.strftime(ZONED)).write_csv(
+        folder / "EARLY.csv"
+    )
+    monkeypatch.setattr(sys, "argv", ["engine", "audit", str(folder), "--calendar", "XNYS"])
+    with pytest.raises(SystemExit):
+        main()
+    printed = capsys.readouterr().out
+    assert "error clock EARLY last: Stamps are 4 hours early" in printed
+    assert f"try: engine audit {folder} --calendar XNYS --shift 4h --symbols EARLY\n" in printed
+
+
 def test_shift_is_added_to_one_that_is_given(tmp_path) -> None:
     folder = write(tmp_path / "data", late(hours=-5))
     (row,) = (

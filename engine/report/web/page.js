@@ -326,7 +326,7 @@ function findingsSection() {
     columns: [
       { label: "Severity", text: (i) => f.severity[i], value: (i) => RANK[f.severity[i]], render: (i) => severityText(f.severity[i]), kind: "tight" },
       { label: "Check", text: (i) => f.check_name[i], kind: "tight" },
-      { label: "Symbol", text: who, render: (i) => (f.symbol[i] === null ? "" : symbolText(who(i))), kind: "tight" },
+      { label: "Symbol", text: who, render: (i) => (f.symbol[i] === null ? who(i) : symbolText(who(i))), kind: "tight" },
       { label: "Session", text: (i) => day(f.session[i]), value: (i) => f.session[i], kind: "tight", slight: true },
       { label: "Count", text: (i) => count(f.count[i]), value: (i) => f.count[i], kind: "number", slight: true },
       { label: "Finding", text: (i) => f.message[i], render: (i) => saidOf(f.message[i], f.evidence[i]), kind: "wide" },
