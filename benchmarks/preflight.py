@@ -36,6 +36,11 @@ def coverage(out: Path) -> pl.DataFrame:
     return found.frame.select("symbol", "present").sort("symbol")
 
 
+def rows_of(counted: list[tuple[str, int]]) -> pl.DataFrame:
+    """`symbol, present` of the rows of a statement."""
+    return pl.DataFrame(counted, schema={"symbol": pl.String, "present": pl.Int64}, orient="row")
+
+
 def base_files(dataset: Dataset) -> list[str]:
     """Files of the base bars, which lie in the folder of their interval."""
     base = dataset.scan("symbols").select("base_interval").first().collect().item()
@@ -70,7 +75,7 @@ def everything(out: Path, rounds: int) -> list[Measure]:
     con = duckdb.connect()
     whole = [
         Contender("engine.check", lambda: coverage(out)),
-        Contender("duckdb count of bars", lambda: con.execute(count.format(first, last, "")).pl()),
+        Contender("duckdb count of bars", lambda: rows_of(con.execute(count.format(first, last, "")).fetchall())),
         Contender("polars count of bars", by_polars),
     ]
     wanted = coverage(out)["present"]
@@ -83,7 +88,8 @@ def everything(out: Path, rounds: int) -> list[Measure]:
     one_symbol = [
         Contender("engine.check", lambda: engine.check(out, symbol, last, last, min_coverage=0.0)),
         Contender(
-            "duckdb count of bars", lambda: con.execute(count.format(last, last, f" AND symbol = '{symbol}'")).pl()
+            "duckdb count of bars",
+            lambda: rows_of(con.execute(count.format(last, last, f" AND symbol = '{symbol}'")).fetchall()),
         ),
     ]
     size = f"{rows / 1e6:.0f}M bars"
