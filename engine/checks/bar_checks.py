@@ -102,7 +102,11 @@ def judge(
     -------
     DataFrame of `findings.FINDINGS`
     """
-    measured = JudgeInput(frames, segments, zone, calendar, others or {}, usual_hours or {}, coarse)
+    asked = (
+        {} if others is None else others,
+        {} if usual_hours is None else usual_hours,
+    )  # to ask for a length builds them
+    measured = JudgeInput(frames, segments, zone, calendar, *asked, coarse)
     of_places = judge_places(measured)
     misplaced = misplaced_series(of_places)
     measured = replace(measured, misplaced=misplaced)

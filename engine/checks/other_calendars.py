@@ -229,7 +229,7 @@ def try_calendars(
         Their usual hours, without holidays; empty: all are tried.
     """
     tried = list(others) if profile.height else []
-    if usual and tried:
+    if tried and usual:
         # Usual hours are the same in each year.
         rough = calendar_scores(profile, usual, ExpectedDays.until(int(expected.days[-1]), USUAL_DAYS))
         near = rough.filter(pl.col("score") >= pl.col("score").max().over(KEY) - NEAR_FIT)
