@@ -70,7 +70,8 @@ def small_audit(strange: bool = True) -> dict[str, pl.DataFrame]:
         for name, table in tables.items():
             if "symbol" in table.columns:
                 tables[name] = table.with_columns(pl.col("symbol").replace(renamed))
-    tables["parts"] = pl.DataFrame(schema=dict(AUDIT_TABLES["parts"]))
+    for name in ("parts", "incidents"):
+        tables[name] = pl.DataFrame(schema=dict(AUDIT_TABLES[name]))
     return {name: tables[name].select(list(schema)).cast(dict(schema)) for name, schema in AUDIT_TABLES.items()}
 
 
@@ -362,5 +363,6 @@ def large_audit(
         ),
         "files": pl.DataFrame({"source": names + ".csv", "rows": 1_000, "problem": None}),
     }
-    tables["parts"] = pl.DataFrame(schema=dict(AUDIT_TABLES["parts"]))
+    for name in ("parts", "incidents"):
+        tables[name] = pl.DataFrame(schema=dict(AUDIT_TABLES[name]))
     return {name: tables[name].select(list(schema)).cast(dict(schema)) for name, schema in AUDIT_TABLES.items()}
