@@ -26,6 +26,7 @@ from engine.runtime.config import SessionConfig
 from engine.runtime.live import LiveSession
 from engine.schema import BARS, REJECTS
 from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, StreamStatus, Subscription
+from polars.testing import assert_frame_equal
 
 FIVE = Interval(5, "m")
 BAR = dt.timedelta(minutes=5)
@@ -266,22 +267,24 @@ class Process:
         self.live = LiveSession(config, self.feed, self.clock, fetch_aside=False)
         self.live.start()
 
-    def step(self, at: dt.datetime) -> None:
+    def step(self, at: dt.datetime, *, is_torn: bool = False) -> None:
         if at == self.world.added[1]:
             self.symbols.append("C")
             self.live.add_symbol("C")
         if at == self.world.removed[1]:
             self.symbols.remove("D")
             self.live.remove_symbol("D")
+        export = self.live.coordinator._export
+        if is_torn:  # symbols are added and removed by revisions of their own
+            self.live.coordinator._export = die
         with suppress(Killed):
             self.written = at if self.live.step().revision is not None else self.written
+        self.live.coordinator._export = export  # the step may have asked for what only a stop records
 
     def end(self, at: dt.datetime, how: str) -> None:
         """Step once more and end; a process that knows more than the export and the history do is stopped, not killed."""
         is_out = self.world.history_out[0] <= at < self.world.history_out[1]
-        if how == "torn" and not is_out and not self._knows_more(at):
-            self.live.coordinator._export = die
-        self.step(at)
+        self.step(at, is_torn=how == "torn" and not is_out and not self._knows_more(at))
         if how == "stop" or is_out or self._knows_more(at):
             self.live.close()
         self.written = at
@@ -362,7 +365,16 @@ def broken_laws(folder: Path, seed: int, patterns: int) -> Iterator[str]:
         for symbol in ("A", "B", "C") if has_indicators else ():
             for interval in ("5m", "15m"):
                 held, right = (one.session.get_symbol_data(symbol).indicator_values(interval) for one in (last, whole))
-                if held.is_empty() or not held.equals(right.filter(pl.col("ts") >= held["ts"].min())):
+                if held.is_empty() or not are_close(held, right.filter(pl.col("ts") >= held["ts"].min())):
                     found.append(f"indicators of {symbol} {interval}")
         yield from (f"seed {seed}, pattern {pattern}, {restarts}: {one}" for one in found)
         shutil.rmtree(target)
+
+
+def are_close(one: pl.DataFrame, other: pl.DataFrame) -> bool:
+    """Whether values agree but for the last bits: a mean that is carried on and one of its window are rounded differently."""
+    try:
+        assert_frame_equal(one, other, rel_tol=1e-12, abs_tol=0)
+    except AssertionError:
+        return False
+    return True
