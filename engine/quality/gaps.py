@@ -22,7 +22,7 @@ from engine.schema import TS
 
 POSITIONS = ("leading", "inner", "trailing", "session")
 STATES = ("open", "retrying", "filled", "abandoned")
-IS_MISSING = pl.col("state") != "filled"  # a filled gap is a record of what was missing once
+IS_MISSING = pl.col("state").ne_missing("filled")  # a filled gap is a record of what was missing once
 
 GAPS = {
     "series": pl.Int32(),

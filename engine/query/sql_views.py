@@ -59,7 +59,7 @@ HELPERS: Mapping[str, tuple[tuple[str, ...], str]] = {
         """CREATE VIEW worst_gaps AS
         SELECT g.symbol, g.price_type, g.session, g.segment, g.gap_start, g.gap_end, g.bar_count, g.position, g.cause
         FROM gaps g JOIN symbols s ON g.symbol = s.symbol AND g.interval = s.base_interval
-        WHERE g.state <> 'filled'
+        WHERE g.state IS DISTINCT FROM 'filled'
         ORDER BY g.bar_count DESC, g.symbol, g.price_type, g.gap_start""",
     ),
     "venue_time": (

@@ -86,7 +86,7 @@ class Continuation:
     def gaps(self) -> pl.DataFrame:
         """Gaps that were missing at the last revision, of all sessions and intervals that the retries may still fill."""
         since = self.as_of.date() - dt.timedelta(days=7)
-        rows = self.dataset.scan("gaps").filter((pl.col("session") >= since) & (pl.col("state") != "filled"))
+        rows = self.dataset.scan("gaps").filter((pl.col("session") >= since) & (pl.col("state").ne_missing("filled")))
         return rows.collect()
 
     @cached_property

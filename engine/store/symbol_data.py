@@ -300,7 +300,10 @@ class SymbolSessionData(Summarized):
         mine = pl.col("price_type") == self.price_type
         rows = []
         for interval in (self.base_interval, *self.derived_intervals):
-            bars, gaps = self.bars(interval), self.bar_gaps[interval].filter(mine & (pl.col("state") != "filled"))
+            bars, gaps = (
+                self.bars(interval),
+                self.bar_gaps[interval].filter(mine & (pl.col("state").ne_missing("filled"))),
+            )
             quality = self.bar_quality[interval].filter(mine)
             expected, present = quality.select(pl.col("expected", "present").sum()).row(0)
             share = 100.0 * present / expected if expected else None

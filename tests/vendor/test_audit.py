@@ -27,7 +27,8 @@ def causes(done: Audit, symbol: str, price_type: str = "last") -> dict[str, int]
 
 def test_audit_of_broker_dumps_names_the_four_hours(vendor):
     done = audited(vendor, "mismartera", "XNYS")
-    shifts = done.tables["findings"].filter(check_name="clock")
+    assert done.tables["findings"].filter(check_name="clock").select("parts", "remedy").rows() == [(2, "--shift=-4h")]
+    shifts = done.tables["parts"].filter(check_name="clock")
     assert shifts["symbol"].to_list() == ["AAPL", "RIVN"]
     assert all("4 hours late" in text for text in shifts["message"])
 
