@@ -234,7 +234,8 @@ def sum_missing(block: Block) -> MissingSums:
     gaps = with_known_causes(found, block_input, context.grid)
     gaps = with_prints_and_quotes(gaps, wanted, block_input.prints, block_input.quotes)
     is_known = gaps["known"].is_not_null().to_numpy()
-    part = weigh_gaps(gaps, wanted, context.width, is_known)
+    # A proven silence is a silence: it tells how quiet the series is.
+    part = weigh_gaps(gaps, wanted, context.width, gaps["known"].ne("no_trade").fill_null(value=False).to_numpy())
     away = absent_for_long(gaps, context.axis)
     group = gaps.select("series").join(block_input.quorum_series, on="series", how="left", maintain_order="left")[
         "group"
