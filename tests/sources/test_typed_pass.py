@@ -80,7 +80,9 @@ def damaged(lines: list[list[str]], chance: random.Random) -> list[list[str]]:
 
 
 def outcome(read: Batch | SourceError) -> object:
-    return str(read) if isinstance(read, SourceError) else replace(read, frame=None, rejects=None)  # type: ignore[arg-type]
+    if isinstance(read, SourceError):
+        return str(read)
+    return replace(read, frame=None, rejects=None, counters=None)  # type: ignore[arg-type]
 
 
 def attempt(call: object, *arguments: object) -> Batch | SourceError | None:
@@ -101,6 +103,7 @@ def assert_same(data: bytes, origin: Origin) -> bool:
     if isinstance(typed, Batch) and isinstance(text, Batch):
         assert_frame_equal(typed.frame, text.frame)
         assert_frame_equal(typed.rejects, text.rejects)
+        assert_frame_equal(typed.counters, text.counters)
     return True
 
 
