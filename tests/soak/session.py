@@ -54,6 +54,7 @@ VALUES = (
     "final",
 )
 KEYS = ("symbol", "price_type", "interval")
+WRITTEN = ("symbol", "price_type", "ts", "open", "high", "low", "close", "volume", "size", "vwap", "trades")
 # What a rebuild cannot know: how often rows came again.
 COUNTED = ("duplicates", "corrections")
 
@@ -97,20 +98,7 @@ class Session:
             rows = self.store.bars(interval="1m").filter(~pl.col("symbol").is_in(TWINS))
             if rows.height:
                 some = rows.sample(min(3, rows.height), seed=chance.randrange(1 << 30))
-                columns = [
-                    "symbol",
-                    "price_type",
-                    "ts",
-                    "open",
-                    "high",
-                    "low",
-                    "close",
-                    "volume",
-                    "size",
-                    "vwap",
-                    "trades",
-                ]
-                self.store.append(some.select(columns).with_columns(volume=pl.lit(value)), interval="1m")
+                self.store.append(some.select(WRITTEN).with_columns(volume=pl.lit(value)), interval="1m")
             self.step()
 
     def come_and_go(self, chance: random.Random) -> None:
@@ -196,8 +184,8 @@ def _rebuilt(snapshot: Snapshot) -> Snapshot:
     store = SessionData(calendars={DAILY.code: DAILY})
     store.register_symbol_data(*snapshot.symbols.values())
     base = snapshot.bars(interval="1m")
-    columns = ["symbol", "price_type", "ts", "open", "high", "low", "close", "volume", "size", "vwap", "trades"]
-    store.append(base.select(columns), interval="1m")
+    # The verdict of a base row tells what was written before it, so it is given; those of derived bars follow from it.
+    store.append(base.select(*WRITTEN, "verdict"), interval="1m")
     derive_session(store)
     assess_session(store)
     return store.snapshot()
