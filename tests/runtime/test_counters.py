@@ -185,3 +185,11 @@ def test_bars_with_ids_of_a_large_table_prove_the_same(tmp_path: Path, monkeypat
     large = engine.run_audit(tmp_path, "24/7", interval="1m").tables["gaps"]
     assert large.equals(small)
     assert large["evidence"].str.contains("trades are lost").sum() == 1
+
+
+def test_proven_silence_counts_for_how_busy_a_series_is() -> None:
+    whole = trades(0)
+    series = audited({"XBT": whole})["series"].row(0, named=True)
+    busy = minute_of(whole).n_unique() / (1440 * DAYS)
+    assert series["traded"] == pytest.approx(busy, abs=0.02)
+    assert series["activity"] == "thin"
