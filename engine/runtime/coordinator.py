@@ -70,7 +70,7 @@ class Step:
     rows, derived : int
         Rows appended (each once, duplicates and corrections too), and derived bars that are new or changed.
     revision : int or None
-        Revision of the export, if one was written.
+        Revision of the export, if one was due: the last one where no row has changed since.
     """
 
     at: dt.datetime

@@ -47,6 +47,11 @@ def tables(generation: int, symbols: list[str] | None = None, minutes: int = 7) 
              "is_loaded": True, "rows": generation, "first_ts": at(0), "last_ts": at(6)} for s in symbols]),
         "rejects": framed("rejects", [
             {"source": s, "row": generation, "reason": "high below low; x", "cells": '{"a":"1"}'} for s in symbols]),
+        "fills": framed("fills", [
+            {"symbol": s, "price_type": "last", "interval": "1m", "session": dt.date(2013, 10, 31), "segment": "RTH",
+             "gap_start": at(7), "gap_end": at(9), "bar_count": 2, "cause": "feed_loss", "source": s, "outcome": "empty",
+             "former_start": at(7), "former_end": at(9), "former_cause": "feed_loss" if s else None, "state": "open",
+             "retry_count": generation, "last_retry": at(30), "next_retry": at(60) if s else None} for s in symbols]),
     }  # fmt: skip
     return {name: rows.with_columns(pl.lit(generation, pl.Int64).alias("revision")) for name, rows in whole.items()}
 
@@ -54,6 +59,7 @@ def tables(generation: int, symbols: list[str] | None = None, minutes: int = 7) 
 MARKS = {
     "bars": "volume", "quotes": "bid_size", "ticks": "size", "open_interest": "value", "gaps": "retry_count",
     "quality": "duplicates", "sessions": "ordinal", "calendars": "version", "symbols": "rows", "rejects": "row",
+    "fills": "retry_count",
 }  # fmt: skip
 
 

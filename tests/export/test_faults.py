@@ -21,8 +21,8 @@ from engine.export.tables import DATA_TABLES, TABLES
 from tests.export.sample import EXPECTED_COUNTS, MARKS, counts, export, generations
 
 ROOT = Path(__file__).parents[2]
-FSYNCS_OF_A_FIRST_EXPORT = 104
-FSYNCS_OF_A_RE_EXPORT = 51
+FSYNCS_OF_A_FIRST_EXPORT = 112
+FSYNCS_OF_A_RE_EXPORT = 55
 
 
 def child(target, generation, *, kill_at=0, file_limit=0, symbols="-"):
@@ -152,10 +152,10 @@ def failing(function, at):
 
 @pytest.mark.parametrize(
     ("module", "name", "at"),
-    [(delta_table, "commit", n) for n in (1, 6, 11)]
+    [(delta_table, "commit", n) for n in (1, 6, len(TABLES))]
     + [(dataset, "fsync", n) for n in (1,)]
-    + [(delta_table, "fsync_log_entry", n) for n in (1, 10)]
-    + [(dataset, "move_staged_files", n) for n in (2, 11)],
+    + [(delta_table, "fsync_log_entry", n) for n in (1, len(TABLES) - 1)]
+    + [(dataset, "move_staged_files", n) for n in (2, len(TABLES))],
 )
 def test_failing_step_rolls_back_at_once(exported, monkeypatch, module, name, at):
     monkeypatch.setattr(module, name, failing(getattr(module, name), at))

@@ -369,7 +369,7 @@ def test_export_of_an_earlier_version_is_read_verified_and_filled(
         then.setitem(TABLES, "bars", {name: kind for name, kind in TABLES["bars"].items() if name != "verdict"})
         then.setitem(ADDED, "bars", ())
         then.setattr(session_export, "holds_fills", lambda _: True)  # which leaves the table `fills` alone
-        for module in (tables, dataset_module, session_export):
+        for module in (tables, dataset_module):
             then.setattr(module, "DATA_TABLES", tuple(name for name in DATA_TABLES if name != "fills"))
         then.setattr(views, "BARS_VIEW", {k: v for k, v in views.BARS_VIEW.items() if k != "verdict"})
         run(files, OPTIONS, export=tmp_path / "old")
