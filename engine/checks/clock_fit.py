@@ -120,17 +120,25 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
 
 
 def leaves_room(week: Floats, sessions: Floats, shift: int) -> bool:
-    """Whether the hours that a shift (half hours, > 0: late) would have emptied at the other edge of sessions are empty.
+    """Whether the hours that a shift (half hours, > 0: late) would have emptied within sessions are empty.
 
-    Stamps that are late leave the begin of sessions without rows, early ones their end; of the edges beside which there
-    are rows at all.
+    Stamps that are late leave the begin of sessions without rows, early ones their end; where the pause before is shorter
+    than the shift, only hours as long as the pause, which moved with the rows. Counted are those with rows beside them.
     """
     cells = abs(shift) * HALF_HOUR_CELLS
     # Early stamps are late ones of a week that runs backwards.
     rows, is_open = (week, sessions > 0) if shift > 0 else (week[::-1], sessions[::-1] > 0)
-    opens = np.flatnonzero(is_open & ~np.roll(is_open, 1))
-    emptied = rows[(opens[:, None] + np.arange(cells)) % WEEK_CELLS].sum(1)
-    beside = rows[(opens[:, None] + cells + np.arange(cells)) % WEEK_CELLS].sum(1)
+    is_emptied = is_open & ~np.roll(is_open, cells)
+    first = np.flatnonzero(is_emptied & ~np.roll(is_emptied, 1))
+    last = np.flatnonzero(is_emptied & ~np.roll(is_emptied, -1))
+    if not len(first):
+        return False
+    if last[0] < first[0]:  # the last run goes on in the next week
+        last = np.append(last[1:], last[0] + WEEK_CELLS)
+    length = last + 1 - first
+    until = np.concatenate([[0.0], np.cumsum(np.tile(rows, 3))])
+    emptied = until[first + length] - until[first]
+    beside = until[first + 2 * length] - until[first + length]
     return bool((beside > 0).any() and emptied[beside > 0].sum() <= ROOM * beside.sum())
 
 

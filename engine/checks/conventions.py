@@ -30,6 +30,7 @@ from engine.checks.other_calendars import (
     ROW_DATES_MEASURED,
     ExpectedDays,
     calendar_scores,
+    steps_of,
     try_calendars,
 )
 from engine.checks.remedies import any_of, shift_option
@@ -53,7 +54,7 @@ FAR_HOURS = 6  # so far off, the calendar may be wrong instead
 FITS = 0.95  # a score from which another calendar is named
 MISFIT = 0.1  # by which its score is higher
 SUSPECT = 0.9  # a score below which other calendars are tried
-ROWS_OF_QUARTER = 4  # per quarter of an hour of a session's day: fewer leave many of them empty in any calendar
+ROWS_OF_QUARTER = 4  # per quarter of an hour of a session's day (a row of 1h is one of each of 4): fewer leave many of them empty in any calendar
 AS_GOOD, SHOWN_CODES = 0.01, 8
 AS_LIKELY = 0.05  # so much worse than a shift that no fault of a zone explains, another calendar is the likelier cause
 LEAST_FILLED = 0.85  # of the hours of a session, after the shift: else these are shorter hours, of another venue
@@ -164,7 +165,8 @@ def try_other_calendars(
         segments.filter("regular").group_by("session").agg((pl.col("segment_close") - pl.col("segment_open")).sum())
     )
     quarters = (regular["segment_close"].dt.total_minutes().median() or 0) / CELL_MINUTES  # type: ignore[operator]
-    is_thin = (pl.col("inside") >= FITS) & (pl.col("rows") < ROWS_OF_QUARTER * quarters)
+    held = pl.col("rows") * pl.Series(steps_of(own["interval"]), dtype=pl.Int64)
+    is_thin = (pl.col("inside") >= FITS) & (held < ROWS_OF_QUARTER * quarters)
     poor = own.filter((pl.col("score") < SUSPECT) & (pl.col("rows") >= FEWEST_ROWS) & ~is_thin).select(list(SERIES))
     wanted = pl.concat([flagged, poor]).unique()
     asked = profile.join(wanted, on=list(SERIES), how="semi")
