@@ -30,7 +30,7 @@ RARE_SHARE, USUAL_SHARE = 0.25, 0.9  # of the days of a week: less is an excepti
 LARGEST_PRINT = (
     4.0  # times the usual volume of a row: the first and last quarters of an hour have two to three times it
 )
-ROOM = 0.1  # of the rows of the hours beside, in hours that a shift has emptied
+ROOM = 0.25  # of the rows of the hours beside, in hours that a shift has emptied: gold of a vendor has a fifth in its pause
 LOST_SHARE = 0.02  # of a cell's usual rows: fewer do not make it active
 
 
