@@ -102,11 +102,10 @@ def judge(
     -------
     DataFrame of `findings.FINDINGS`
     """
-    asked = (
-        {} if others is None else others,
-        {} if usual_hours is None else usual_hours,
-    )  # to ask for a length builds them
-    measured = JudgeInput(frames, segments, zone, calendar, *asked, coarse)
+    # Not by `or`, which asks for their length and so builds them.
+    others = {} if others is None else others
+    usual_hours = {} if usual_hours is None else usual_hours
+    measured = JudgeInput(frames, segments, zone, calendar, others, usual_hours, coarse)
     of_places = judge_places(measured)
     misplaced = misplaced_series(of_places)
     measured = replace(measured, misplaced=misplaced)

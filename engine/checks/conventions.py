@@ -54,7 +54,8 @@ FAR_HOURS = 6  # so far off, the calendar may be wrong instead
 FITS = 0.95  # a score from which another calendar is named
 MISFIT = 0.1  # by which its score is higher
 SUSPECT = 0.9  # a score below which other calendars are tried
-ROWS_OF_QUARTER = 4  # per quarter of an hour of a session's day (a row of 1h is one of each of 4): fewer leave many of them empty in any calendar
+# Per quarter of an hour of a session's day (a row of 1h is one of each of 4): fewer leave many empty in any calendar.
+ROWS_OF_QUARTER = 4
 AS_GOOD, SHOWN_CODES = 0.01, 8
 AS_LIKELY = 0.05  # so much worse than a shift that no fault of a zone explains, another calendar is the likelier cause
 LEAST_FILLED = 0.85  # of the hours of a session, after the shift: else these are shorter hours, of another venue

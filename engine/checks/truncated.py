@@ -266,7 +266,7 @@ def truncated_finding(row: Row) -> Row:
 
 def truncation_evidence(row: Row) -> str:
     """Return the evidence text: row rate, then if any sibling, peers going on, data edge, coarse bar agreement."""
-    said = [f"this series has a row in {row['rate']:.0%} of its slots"]
+    said = [f"This series has a row in {row['rate']:.0%} of its slots"]
     if row["sibling"] is not None:
         said.append(
             f"{row['sibling']} of the same symbol has rows {'until' if row['is_tail'] else 'from'} {row['sibling_ts']:%Y-%m-%d %H:%M} UTC"

@@ -221,7 +221,7 @@ def sql(
     limits = Limits(timeout_seconds, memory, threads)
     source = Source.of(target, revision, also)
     if isolated:
-        with ipc_files(source.frames) as files, child_pool().lend() as child:
+        with ipc_files(source.frames) as files, child_pool().acquire() as child:
             result = child.ask(Request(query, source.catalog, files, limits, None))
             return _plain_frame(result.table, result.kinds)
     import pyarrow as pa

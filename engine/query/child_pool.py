@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from engine.query.child import Child
 
-WAITING = 1  # processes that wait while nobody asks; each holds about 100 MB
+MOST_IDLE = 1  # processes kept for the next query; each holds about 100 MB
 
 
 class ChildPool:
@@ -21,39 +21,39 @@ class ChildPool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[Child] = []
-        self._places = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
+        self._idle: list[Child] = []
+        self._running = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
 
     @contextmanager
-    def lend(self) -> Iterator[Child]:
-        """Context: a query process, a waiting one if there is one; afterwards it waits, started anew if it was ended.
+    def acquire(self) -> Iterator[Child]:
+        """Context: a query process, an idle one if there is one; afterwards idle again, started anew if it was ended.
 
-        A thread waits until one of the places is free: each is held for the time limit of one query at most.
+        A thread waits while as many run as may: each of them for the time limit of its query at most.
         """
-        with self._places:
+        with self._running:
             with self._lock:
-                child = self._waiting.pop() if self._waiting else None
+                child = self._idle.pop() if self._idle else None
             child = child or Child()
             try:
                 yield child
             finally:
-                self._take_back(child)
+                self._release(child)
 
-    def _take_back(self, child: Child) -> None:
+    def _release(self, child: Child) -> None:
         """Let a process wait for the next query, a new one in place of an ended one; end it where enough wait."""
         with self._lock:
-            is_wanted = len(self._waiting) < WAITING
-            if is_wanted:
+            has_room = len(self._idle) < MOST_IDLE
+            if has_room:
                 child.restart_if_ended()
-                self._waiting.append(child)
-        if not is_wanted:
+                self._idle.append(child)
+        if not has_room:
             child.close()
 
     def close(self) -> None:
-        """End the processes that wait; the next `lend` starts another."""
+        """End the processes that wait; the next `acquire` starts another."""
         with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for child in waiting:
+            idle, self._idle = self._idle, []
+        for child in idle:
             child.close()
 
 

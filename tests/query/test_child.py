@@ -283,16 +283,16 @@ def pool(monkeypatch: pytest.MonkeyPatch):
     pool.close()
 
 
-def _waiting_pids(pool: ChildPool) -> list[int]:
-    return [child.pid for child in pool._waiting]
+def _idle_pids(pool: ChildPool) -> list[int]:
+    return [child.pid for child in pool._idle]
 
 
 def test_sql_asks_one_process_again_and_again(export: Path, pool: ChildPool) -> None:
     before = children()
     assert sql(export, "SELECT 1 AS a").item() == 1
-    first = _waiting_pids(pool)
+    first = _idle_pids(pool)
     assert sql(_tables(), "SELECT count(*) AS n FROM bars").item() == _tables()["bars"].height
-    assert (_waiting_pids(pool), len(first)) == (first, 1)
+    assert (_idle_pids(pool), len(first)) == (first, 1)
     pool.close()
     assert children() <= before
 
@@ -305,7 +305,7 @@ def test_sql_crash_of_duckdb_is_told_and_the_next_question_is_answered(
         sql(export, query)
     assert "memory=" not in str(raised.value)
     assert sql(export, "SELECT 1 AS a").item() == 1
-    assert len(pool._waiting) == 1
+    assert len(pool._idle) == 1
 
 
 def test_sql_function_that_ignores_duckdbs_clock_is_stopped(export: Path, pool: ChildPool) -> None:
@@ -321,7 +321,7 @@ def test_sql_function_that_ignores_duckdbs_clock_is_stopped(export: Path, pool: 
 
 def test_sql_process_ended_from_outside_is_replaced(export: Path, pool: ChildPool) -> None:
     sql(export, "SELECT 1 AS a")
-    os.kill(_waiting_pids(pool)[0], signal.SIGKILL)
+    os.kill(_idle_pids(pool)[0], signal.SIGKILL)
     time.sleep(0.1)
     assert sql(export, "SELECT 2 AS a").item() == 2
 
@@ -339,7 +339,7 @@ def test_sql_two_hundred_questions_at_a_time(export: Path, pool: ChildPool) -> N
     with ThreadPoolExecutor(200) as threads:
         assert list(threads.map(ask, range(200))) == list(range(200))
     assert most <= max(2, os.cpu_count() or 1) + 1
-    assert len(pool._waiting) == 1
+    assert len(pool._idle) == 1
 
 
 def test_sql_forked_process_begins_with_an_empty_pool(export: Path) -> None:
@@ -347,8 +347,8 @@ def test_sql_forked_process_begins_with_an_empty_pool(export: Path) -> None:
         "import os, sys; import engine; from engine.query.child_pool import child_pool as pool\n"
         "ask = lambda: engine.sql(sys.argv[1], 'SELECT 1 AS a').item()\n"
         "ask(); pid = os.fork()\n"
-        "if pid == 0: os._exit(len(pool()._waiting))\n"
-        "print(os.waitpid(pid, 0)[1], ask(), len(pool()._waiting))"
+        "if pid == 0: os._exit(len(pool()._idle))\n"
+        "print(os.waitpid(pid, 0)[1], ask(), len(pool()._idle))"
     )
     command = [sys.executable, "-W", "ignore", "-c", code, str(export)]
     ran = subprocess.run(command, check=False, capture_output=True, text=True)
