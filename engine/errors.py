@@ -74,7 +74,7 @@ class CoverageError(DataError):
     Attributes
     ----------
     holes : DataFrame
-        `engine.runtime.preflight.HOLES`: what is missing, by series and time.
+        `engine.runtime.axis_coverage.HOLES`: what is missing, by series and time.
     preflight : engine.runtime.preflight.Preflight
         Coverage of all series.
     """
