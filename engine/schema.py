@@ -341,3 +341,7 @@ def has_text(raw: pl.DataFrame, columns: Mapping[str, pl.Expr], names: Sequence[
         ).alias(f"written:{name}")
         for name, cell in cells.items()
     ]
+
+
+# Of a row of the table `gaps`: a filled gap is a record of what was missing once.
+IS_MISSING = pl.col("state").ne_missing("filled")

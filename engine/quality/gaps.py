@@ -22,7 +22,6 @@ from engine.schema import TS
 
 POSITIONS = ("leading", "inner", "trailing", "session")
 STATES = ("open", "retrying", "filled", "abandoned")
-IS_MISSING = pl.col("state").ne_missing("filled")  # a filled gap is a record of what was missing once
 
 GAPS = {
     "series": pl.Int32(),

@@ -22,8 +22,7 @@ from engine.errors import ParameterError, UnknownSymbolError
 from engine.export.dataset import Dataset, is_export, open_dataset
 from engine.grid import Align, GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.quality.gaps import IS_MISSING
-from engine.schema import SEGMENTS, TS, empty, session_ordinal
+from engine.schema import IS_MISSING, SEGMENTS, TS, empty, session_ordinal
 from engine.sources.dataframes import is_frame, to_polars
 from engine.store.session_data import SessionData
 from engine.store.snapshot import Snapshot

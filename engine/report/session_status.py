@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from engine.quality.gaps import IS_MISSING
+from engine.schema import IS_MISSING
 from engine.store.snapshot import Snapshot
 
 

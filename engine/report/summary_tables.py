@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from engine.quality.gaps import IS_MISSING
+from engine.schema import IS_MISSING
 
 SERIES = ["symbol", "price_type"]
 

@@ -25,7 +25,7 @@ from engine.interval import Interval
 from engine.quality.causes.cause_table import EXPLAINING
 from engine.quality.causes.priors import SURE
 from engine.quality.score import adjusted_quality
-from engine.schema import TS, Schema, empty
+from engine.schema import IS_MISSING, TS, Schema, empty
 
 KEY = ["symbol", "price_type", "interval"]
 LABEL_SEPARATOR = "\x1f"
@@ -413,6 +413,7 @@ class AxisCoverage:
             )
         else:
             scan = self._dataset.scan("gaps").filter(
+                IS_MISSING,
                 pl.col("session").is_between(*dates),
                 pl.col("interval") == self._axis["interval"],
                 pl.col("symbol").is_in(series["symbol"].unique().implode()),

@@ -23,11 +23,10 @@ from engine.export.maintenance.repair import Rebuilt, Repaired, repair_files
 from engine.export.tables import DATA_TABLES, TABLES, conform_table
 from engine.grid import Align, GridSpec
 from engine.interval import Interval
-from engine.quality.gaps import IS_MISSING
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.runtime.resume import raw_rows
-from engine.schema import ROWS, Kind, empty
+from engine.schema import IS_MISSING, ROWS, Kind, empty
 from engine.store.session_data import SessionData
 from engine.store.session_state import Incomplete
 from engine.store.symbol_data import SymbolSessionData

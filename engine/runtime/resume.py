@@ -25,7 +25,7 @@ from engine.export.dataset import Dataset, open_dataset
 from engine.export.delta_table import is_table
 from engine.interval import Interval
 from engine.quality.gaps import GAPS
-from engine.schema import PROVENANCES, ROWS, Kind
+from engine.schema import IS_MISSING, PROVENANCES, ROWS, Kind
 from engine.sources.streams.contract import Delivery
 from engine.store.panel_key import PanelKey
 from engine.store.session_data import SessionData
@@ -86,7 +86,7 @@ class Continuation:
     def gaps(self) -> pl.DataFrame:
         """Gaps that were missing at the last revision, of all sessions and intervals that the retries may still fill."""
         since = self.as_of.date() - dt.timedelta(days=7)
-        rows = self.dataset.scan("gaps").filter((pl.col("session") >= since) & (pl.col("state").ne_missing("filled")))
+        rows = self.dataset.scan("gaps").filter((pl.col("session") >= since) & IS_MISSING)
         return rows.collect()
 
     @cached_property

@@ -15,7 +15,7 @@ from engine.display import Summarized, Summary
 from engine.errors import ParameterError, UnknownSymbolError
 from engine.grid import Align, GridSpec
 from engine.interval import Interval, check_known_intervals, intervals_of
-from engine.schema import PRICE_TYPES, TS, Kind
+from engine.schema import IS_MISSING, PRICE_TYPES, TS, Kind
 from engine.store.panel_key import PanelKey
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ class SymbolSessionData(Summarized):
         for interval in (self.base_interval, *self.derived_intervals):
             bars, gaps = (
                 self.bars(interval),
-                self.bar_gaps[interval].filter(mine & (pl.col("state").ne_missing("filled"))),
+                self.bar_gaps[interval].filter(mine & IS_MISSING),
             )
             quality = self.bar_quality[interval].filter(mine)
             expected, present = quality.select(pl.col("expected", "present").sum()).row(0)

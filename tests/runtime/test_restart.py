@@ -7,10 +7,11 @@ import os
 import time
 from pathlib import Path
 
+import engine
 import polars as pl
 import pytest
 from engine import open_dataset
-from engine.errors import ParameterError
+from engine.errors import CoverageError, ParameterError
 from engine.export.delta import read_delta
 from engine.export.maintenance.vacuum import vacuum
 from engine.export.maintenance.verify import verify
@@ -242,6 +243,10 @@ def test_gap_that_is_filled_in_part_shows_that_part_as_filled(tmp_path: Path) ->
     shown = [((row["gap_start"] - OPEN) // MINUTE, row["state"]) for row in gaps.iter_rows(named=True)]
     assert [one for one in shown if one[0] < 5] == [(1, "retrying"), (2, "filled"), (3, "retrying")]
     assert verify(tmp_path / "out").is_empty()
+    with pytest.raises(CoverageError) as raised:
+        engine.check(tmp_path / "out", "A", OPEN, OPEN + 5 * MINUTE, as_of=OPEN + 7 * MINUTE)
+    assert [(at - OPEN) // MINUTE for at in raised.value.holes["hole_start"]] == [1, 3]
+    assert raised.value.preflight.frame["missing"].to_list() == [2]
     again = launched(tmp_path / "out", 7)
     assert again.live.filler.filled.height == 1
 

@@ -29,8 +29,7 @@ from engine.export.formats.output_formats import stamps_with_nanoseconds, to_jso
 from engine.export.formats.selection import PER_SYMBOL, STREAMS, LazyTables, Selection, symbol_batches
 from engine.export.tables import SORT, TABLES
 from engine.interval import Interval
-from engine.quality.gaps import IS_MISSING
-from engine.schema import PRICE_TYPES, empty
+from engine.schema import IS_MISSING, PRICE_TYPES, empty
 
 Tables = Mapping[str, pl.DataFrame]
 

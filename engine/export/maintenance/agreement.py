@@ -25,8 +25,7 @@ import polars as pl
 from engine.export.dataset import scan_files
 from engine.export.maintenance.verify_findings import Finding
 from engine.export.tables import TABLES
-from engine.quality.gaps import IS_MISSING
-from engine.schema import TS, empty
+from engine.schema import IS_MISSING, TS, empty
 
 SERIES = ("symbol", "price_type")
 BAR_COLUMNS = (*SERIES, "origin", "ts", "session", "n_base", "n_expected", "complete")

@@ -47,8 +47,7 @@ from engine.export.parquet import StagedFile, partition_rows, stage
 from engine.export.row_revisions import keep_known_revisions
 from engine.export.tables import DATA_TABLES, KEYS, TABLES
 from engine.publish import fsync, make_durable_folders, remove_if_exists
-from engine.quality.gaps import IS_MISSING
-from engine.schema import TS, Schema, empty
+from engine.schema import IS_MISSING, TS, Schema, empty
 
 ACTIONS: Schema = {
     "action": pl.String(),
