@@ -19,9 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from engine.keys import Ints, expand_ranges
+from engine.keys import Ints, expand_ranges, find_keys
 from engine.schema import Schema
 
 TOLERANCE = 0.005
@@ -72,7 +71,7 @@ def compare_around(holes: pl.DataFrame, sides: Sides, step: int, tolerance: floa
     ours, theirs = sides
     ts, other = (rows["ts"].to_physical().to_numpy() for rows in sides)
     starts, ends = (holes[name].to_physical().to_numpy() for name in ("gap_start", "gap_end"))
-    at, found = _found(other, ts)
+    at, found = find_keys(other, ts)
     shared = ts[found]
     low, high, middle = _windows(shared, starts, ends)
     own, theirs_of_shared = ours.filter(pl.Series(found)), theirs[at[found]]
@@ -120,7 +119,7 @@ def nearest_offset(sides: Sides, starts: Ints, ends: Ints, step: int) -> pl.Data
     )
     hours = [sign * hours * HOUR_US for hours in range(1, 13) for sign in (1, -1)]
     for offset in dict.fromkeys([step, -step, 2 * step, -2 * step, HOUR_US // 2, -HOUR_US // 2, *hours]):
-        at, found = _found(other, ts[used] + offset)
+        at, found = find_keys(other, ts[used] + offset)
         if found.sum() < LEAST_OVERLAP:
             continue
         spread = _spread(near, theirs[np.minimum(at, len(other) - 1)]).to_numpy().copy()
@@ -140,14 +139,6 @@ def nearest_offset(sides: Sides, starts: Ints, ends: Ints, step: int) -> pl.Data
             pl.when(nearer).then("now").otherwise("distance").alias("distance"),
         )
     return best.select("offset", "distance")
-
-
-def _found(sorted_values: Ints, wanted: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-    """(insertion point of each wanted value, whether it is there)."""
-    at = np.searchsorted(sorted_values, wanted)
-    if not len(sorted_values):
-        return at, np.zeros(len(wanted), bool)
-    return at, sorted_values[np.minimum(at, len(sorted_values) - 1)] == wanted
 
 
 def _windows(ts: Ints, starts: Ints, ends: Ints) -> tuple[Ints, Ints, Ints]:
