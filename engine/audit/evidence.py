@@ -48,7 +48,7 @@ def gap_evidence(gaps: pl.DataFrame, word: str) -> pl.Expr:
         From `unit`.
     """
     cause = pl.col("cause").cast(pl.String)
-    in_outage = pl.concat_str([who_lacks(), pl.lit(" lack "), these(word), pl.lit(" together")])
+    in_outage = pl.concat_str([symbols_text(), pl.lit(" lack "), these(word), pl.lit(" together")])
     beside = pl.format(f"{{}} of {{}} {plural(word)} lie in an outage", pl.col("lost"), pl.col("bar_count"))
     silence = pl.concat_str([pl.lit("a silence of "), how_many(word), pl.lit(" comes "), how_often()])
     missing = pl.concat_str(
@@ -121,7 +121,7 @@ def these(word: str) -> pl.Expr:
     return one.otherwise(pl.format(f"these {{}} {plural(word)}", "bar_count"))
 
 
-def who_lacks() -> pl.Expr:
+def symbols_text() -> pl.Expr:
     """Text: `all 15 symbols`, `12 of 15 symbols`."""
     every = pl.when(pl.col("symbols") >= pl.col("peers")).then(pl.format("all {} symbols", "symbols"))
     return every.otherwise(pl.format("{} of {} symbols", "symbols", "peers"))
@@ -167,7 +167,9 @@ def absence_evidence() -> pl.Expr:
 def outage_evidence(word: str) -> pl.Expr:
     """Return text: symbols that lack which slots, % of expected bars missing, and what volume or price showed its cause."""
     share = (100 * pl.col("share")).clip(0, 100).round(0).cast(pl.Int64)
-    lacks = pl.concat_str([who_lacks(), pl.lit(" lack "), these(word), pl.format(", {} % of the bars expected", share)])
+    lacks = pl.concat_str(
+        [symbols_text(), pl.lit(" lack "), these(word), pl.format(", {} % of the bars expected", share)]
+    )
     cause = pl.col("cause").cast(pl.String)
     why = (
         pl.when(cause == "late_open")

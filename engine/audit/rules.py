@@ -282,8 +282,8 @@ class GapOwners:
         named = owners.unique(key, keep="first", maintain_order=True)
         return broken.join(named, on=key, how="left", maintain_order="left")["owner"]
 
-    def _told(self, owners: pl.DataFrame) -> pl.DataFrame:
-        """Owners as they are told: the finding of their event, if they are part of one; those that rules silence left out."""
+    def _reported_owners(self, owners: pl.DataFrame) -> pl.DataFrame:
+        """Owners as they are reported: the finding of their event, if they are part of one; those that rules silence left out."""
         joined = owners.join(self._head, on="owner", how="left", maintain_order="left")
         return joined.with_columns(pl.coalesce("finding", "owner").alias("owner")).filter(
             pl.col("owner").is_in(self._there.implode())
@@ -291,7 +291,7 @@ class GapOwners:
 
     @cached_property
     def _owned(self) -> pl.DataFrame:
-        return self._told(gap_owners(self._tables["gaps"], self._tables["outages"]))
+        return self._reported_owners(gap_owners(self._tables["gaps"], self._tables["outages"]))
 
     @cached_property
     def _gaps(self) -> pl.DataFrame:
@@ -310,7 +310,7 @@ class GapOwners:
         parts = self._tables["parts"].filter(pl.col("role") == "part")
         alone = self._found.filter(pl.col("symbol").is_not_null())
         wrong = [roots_of_series(one) for one in (alone, parts)]
-        return self._told(pl.concat(wrong).rename({"root": "owner"})).select(*KEY, "owner")
+        return self._reported_owners(pl.concat(wrong).rename({"root": "owner"})).select(*KEY, "owner")
 
     @cached_property
     def _sessions(self) -> pl.DataFrame:

@@ -96,7 +96,9 @@ def pinned_catalog(tables: TableFiles) -> Catalog:
     return Catalog(
         {name: path for files in named.values() for name, path in files.items()},
         {
-            table: create_view(table, [SCHEME + name for name in files], older=lacks_columns(table, tables[table]))
+            table: create_view(
+                table, [SCHEME + name for name in files], older=has_missing_columns(table, tables[table])
+            )
             for table, files in named.items()
         },
         helper_statements(tables),
@@ -108,7 +110,7 @@ def native_catalog(tables: TableFiles) -> Catalog:
     if any(PATTERN_CHARACTERS.search(str(table_folder(path))) for paths in tables.values() for path in paths):
         return pinned_catalog(tables)
     views = {
-        table: create_view(table, list(map(str, paths)), older=lacks_columns(table, paths))
+        table: create_view(table, list(map(str, paths)), older=has_missing_columns(table, paths))
         for table, paths in tables.items()
     }
     return Catalog({}, views, helper_statements(tables))
@@ -152,7 +154,7 @@ def table_folder(path: Path) -> Path:
     return folder
 
 
-def lacks_columns(table: str, paths: Sequence[Path]) -> bool:
+def has_missing_columns(table: str, paths: Sequence[Path]) -> bool:
     """Whether the oldest of an export's files lacks a column that an earlier version did not write."""
     if not paths or table not in ADDED:
         return False

@@ -213,7 +213,9 @@ class SessionCoordinator:
             since = self._dates[0] or first
             if past is not None:
                 self._past = past
-                since = self._first_held(past, min(since, past.as_of.date() - dt.timedelta(days=1)), described)
+                since = self._first_session_to_read(
+                    past, min(since, past.as_of.date() - dt.timedelta(days=1)), described
+                )
                 described = past.registered(described, since)
                 self._dates = (min(self._dates[0] or since, past.first_session or since), self._dates[1])
             with self._transaction():
@@ -416,7 +418,7 @@ class SessionCoordinator:
         gaps = gaps.select("symbol", "price_type", "gap_start", "gap_end").sort("gap_start")
         return replace(delivery, frames=tuple(outside_gaps(frame, gaps) for frame in delivery.frames))
 
-    def _first_held(self, past: Continuation, day: dt.date, symbols: Sequence[SymbolSessionData]) -> dt.date:
+    def _first_session_to_read(self, past: Continuation, day: dt.date, symbols: Sequence[SymbolSessionData]) -> dt.date:
         """First session to read from an export so that `day` can be held: its week or month is whole; with indicators, all."""
         first = past.first_session or day
         if any(symbol.indicators for symbol in symbols):
@@ -440,7 +442,7 @@ class SessionCoordinator:
         day = max(earliest.date() - dt.timedelta(days=1), self._dates[0] or held)
         if day < held:
             symbols = list(self.session.snapshot().symbols.values())
-            self._past.restore(self.session, self._first_held(self._past, day, symbols), held)
+            self._past.restore(self.session, self._first_session_to_read(self._past, day, symbols), held)
 
     def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:
         """Yield the next open or close, read anew once the caller moved phase and spans on; then `to` unless yielded."""

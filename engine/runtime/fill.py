@@ -304,7 +304,7 @@ def ask(
             for start, end, count in runs:
                 answers.append(answer_row(hole, (start, end, count), label, outcome, why, step))
     asked = pl.DataFrame(answers, schema={name: FILLS[name] for name in ANSWER}, orient="row")
-    return with_former_gaps(asked, stored), pl.concat(added)
+    return with_original_gaps(asked, stored), pl.concat(added)
 
 
 ANSWER = (
@@ -359,18 +359,18 @@ def as_base_bars(inside: pl.DataFrame, interval: str, hole: Mapping[str, object]
     )
 
 
-def with_former_gaps(asked: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
+def with_original_gaps(asked: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
     """Answers with bounds, cause and retries of the export's gap that each lies in."""
     key = [*SERIES, "interval", "session"]
     former = gaps.select(
         *key,
-        pl.col("gap_start").alias("former_start"),
-        pl.col("gap_end").alias("former_end"),
-        pl.col("cause").alias("former_cause"),
+        pl.col("gap_start").alias("original_start"),
+        pl.col("gap_end").alias("original_end"),
+        pl.col("cause").alias("original_cause"),
         *STATE,
     )
     held = asked.join(former, on=key, how="left").filter(
-        (pl.col("former_start") <= pl.col("gap_start")) & (pl.col("former_end") >= pl.col("gap_end"))
+        (pl.col("original_start") <= pl.col("gap_start")) & (pl.col("original_end") >= pl.col("gap_end"))
     )
     names = [name for name in FILLS if name != "revision"]
     return held.select(pl.col(name).cast(FILLS[name]) for name in names)
@@ -460,7 +460,7 @@ def changed_tables(dataset: Dataset, made: _Plan) -> dict[str, RowChange]:
         as_of = dataset.exports.row(-1, named=True)["as_of"]
         now = recompute_tables(stored, Axis("session", (), policy), {}, as_of)
         windows = touched_windows(moved.filter(ours), former["bars"], now["bars"])
-        gaps = pl.concat([former["gaps"].drop("revision"), former_gaps(former_fills.filter(ours))])
+        gaps = pl.concat([former["gaps"].drop("revision"), original_gaps(former_fills.filter(ours))])
         for table in ("bars", "gaps", "quality", "symbols"):
             rows, before = now[table], former[table]
             if table != "symbols":
@@ -518,12 +518,12 @@ def touched_windows(moved: pl.DataFrame, former: pl.DataFrame, now: pl.DataFrame
     return pl.concat(parts).unique()
 
 
-def former_gaps(fills: pl.DataFrame) -> pl.DataFrame:
+def original_gaps(fills: pl.DataFrame) -> pl.DataFrame:
     """Gaps of before their slots were asked for, with cause and retries, in the columns of `gaps` that tell them apart."""
     named = fills.with_columns(
-        pl.col("former_start").alias("gap_start"),
-        pl.col("former_end").alias("gap_end"),
-        pl.col("former_cause").alias("cause"),
+        pl.col("original_start").alias("gap_start"),
+        pl.col("original_end").alias("gap_end"),
+        pl.col("original_cause").alias("cause"),
     )
     lacking = [name for name in TABLES["gaps"] if name not in named.columns]
     return (

@@ -181,7 +181,7 @@ class Continuation:
             key: part.select("series", "session", "duplicates", "corrections")
             for key, part in by_panel(session, symbols, counted)
         }
-        session.set_held_from(since, carried, counts)
+        session.continue_from_export(since, carried, counts)
         if gaps.height:
             session.extend_axes(gaps)
         for key, part in by_panel(session, symbols, gaps):

@@ -197,7 +197,9 @@ class SessionData(Summarized):
             later = max(revision + 1, self._state.revision)
             self._swap(store_id=store_id, revision=later, change_log=ChangeLog(start_revision=later))
 
-    def set_held_from(self, session: dt.date, carried: pl.DataFrame, counts: Mapping[PanelKey, pl.DataFrame]) -> None:
+    def continue_from_export(
+        self, session: dt.date, carried: pl.DataFrame, counts: Mapping[PanelKey, pl.DataFrame]
+    ) -> None:
         """Set from which session on the store holds rows, what its export alone has (`CARRIED`), and add counts of the held ones.
 
         Consumers of changes read everything anew: rows of sessions before may have come.

@@ -50,7 +50,7 @@ def tables(generation: int, symbols: list[str] | None = None, minutes: int = 7) 
         "fills": framed("fills", [
             {"symbol": s, "price_type": "last", "interval": "1m", "session": dt.date(2013, 10, 31), "segment": "RTH",
              "gap_start": at(7), "gap_end": at(9), "bar_count": 2, "cause": "feed_loss", "source": s, "outcome": "empty",
-             "former_start": at(7), "former_end": at(9), "former_cause": "feed_loss" if s else None, "state": "open",
+             "original_start": at(7), "original_end": at(9), "original_cause": "feed_loss" if s else None, "state": "open",
              "retry_count": generation, "last_retry": at(30), "next_retry": at(60) if s else None} for s in symbols]),
     }  # fmt: skip
     return {name: rows.with_columns(pl.lit(generation, pl.Int64).alias("revision")) for name, rows in whole.items()}
