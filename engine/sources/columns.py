@@ -334,8 +334,7 @@ def suggest_columns(roles: Roles, names: Sequence[str]) -> str:
         return f"ts is missing: if that is {stamps[0]!r}, --columns ts={stamps[0]}{option}"
     if not missing or len(missing) > len(OHLC):
         return "name them with --columns ts=...,open=..."
-    verb, condition = ("is", "it has another name") if len(missing) == 1 else ("are", "they have other names")
     return (
-        f"{' and '.join(missing)} {verb} missing: if {condition}, "
+        f"{' and '.join(missing)} is missing: if it has another name, "
         f"--columns {','.join(f'{role}=...' for role in missing)}"
     )
