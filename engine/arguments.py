@@ -21,6 +21,7 @@ from types import UnionType
 from typing import Any, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
 from engine.errors import ParameterError, SchemaError
+from engine.urls import refuse_url
 
 CallT = TypeVar("CallT", bound=Callable[..., Any])
 Names: TypeAlias = str | Iterable[str]
@@ -234,7 +235,8 @@ def refuse_foreign_folder(parameter: str, folder: Path) -> None:
 
 
 def path_of(parameter: str, value: object) -> Path:
-    """Path of text or of a path object; ParameterError for anything else (a frame), and for empty text."""
+    """Path of text or of a path object; ParameterError for a URL, anything else (a frame), and empty text."""
+    refuse_url(parameter, value)
     if isinstance(value, str | os.PathLike) and str(value):
         return Path(value)
     raise ParameterError(f"{parameter}: received {describe_value(value)}; valid: a path, as text or pathlib.Path")

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine.urls import refuse_url
+
 
 @contextmanager
 def atomic_publish(output: Path) -> Iterator[Path]:
@@ -31,9 +33,12 @@ def atomic_publish(output: Path) -> Iterator[Path]:
 
     Raises
     ------
+    ParameterError
+        `output` is a URL.
     OSError
         The disk is full, the place is not writable, or `output` is a folder with something in it.
     """
+    refuse_url("output", output)
     output = output.absolute()
     make_durable_folders(output.parent)
     staged = output.with_name(f".{uuid.uuid4().hex}.tmp")
@@ -73,7 +78,8 @@ def fsync_tree(path: Path) -> None:
 
 
 def make_durable_folders(path: Path) -> None:
-    """Create a folder and its missing parents, each parent flushed to disk; an existing folder stays as it is."""
+    """Create a folder and its missing parents, each parent flushed to disk; an existing one stays; no URL."""
+    refuse_url("folder", path)
     if path.is_dir():
         return
     make_durable_folders(path.parent)

@@ -16,8 +16,9 @@ ROOT = Path(engine.__file__).parent
 
 # Lower ranks know nothing of higher ones; rooms of one rank know nothing of each other.
 RANKS = [
-    {"errors", "publish", "reference", "toml_text"},
-    {"arguments", "plugins"},
+    {"errors", "reference", "toml_text"},
+    {"urls"},
+    {"publish", "arguments", "plugins"},
     {"interval", "display"},
     {"clock", "schema", "keys"},
     {"calendars"},

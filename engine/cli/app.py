@@ -8,6 +8,8 @@ files could not be read; 4 done, but of a file more rows were refused than `--ma
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,10 @@ from typer.core import TyperGroup
 
 from engine.cli.console import print_text
 from engine.cli.exit_codes import DEBUG, PLAIN, QUIET
+from engine.urls import SCHEMES, refuse_url, scheme_of, url_of
+
+# Parameters that take URLs of object stores, by command; every other path is one of this file system.
+URL_PARAMETERS: Mapping[str, Collection[str]] = {"audit": ("sources",)}
 
 
 class TwoWordCommands(TyperGroup):
@@ -25,8 +31,32 @@ class TwoWordCommands(TyperGroup):
         """Command of the first two words if there is one of that name, else of the first; with the words after it."""
         name = " ".join(args[:2])
         if len(args) > 1 and name in self.commands:
-            return name, self.commands[name], args[2:]
-        return super().resolve_command(ctx, args)
+            return name, with_checked_paths(self.commands[name]), args[2:]
+        found, command, rest = super().resolve_command(ctx, args)
+        return found, None if command is None else with_checked_paths(command), rest
+
+
+def with_checked_paths(command: Any) -> Any:  # noqa: ANN401 - Typer's own
+    """The command, which raises ParameterError for a URL where it takes only paths of this file system."""
+    callback, names = command.callback, {one.name: one.opts[0] for one in command.params}
+
+    @functools.wraps(callback)
+    def checked(**given: Any) -> Any:  # noqa: ANN401 - options of any command
+        for name, value in given.items():
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, Path) and not takes_url(command.name, name, path):
+                    option = names.get(name, name)
+                    refuse_url(option if option.startswith("-") else option.upper(), path)
+        return callback(**given)
+
+    command.callback = checked
+    return command
+
+
+def takes_url(command: str, parameter: str, path: Path) -> bool:
+    """Whether a parameter of a command takes the URL of an object store that a path is."""
+    url = url_of(path)
+    return url is not None and scheme_of(url) in SCHEMES and parameter in URL_PARAMETERS.get(command, ())
 
 
 app = typer.Typer(

@@ -73,7 +73,7 @@ def drop_cursor(target: Path, name: str) -> bool:
 
 def list_cursors(target: Path) -> pl.DataFrame:
     """One row per consumer of an export: `name`, `revision` it has read, sorted by name; empty without cursors."""
-    rows = [read_cursor_file(file) for file in (Path(target) / CURSORS).glob("*.json")]
+    rows = [read_cursor_file(file) for file in (path_of("target", target) / CURSORS).glob("*.json")]
     return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort("name")
 
 
@@ -83,7 +83,7 @@ def cursor_path(target: Path, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()
     except UnicodeEncodeError as error:
         raise ParameterError(f"name: received {name!r}; valid: text that UTF-8 can hold") from error
-    return Path(target) / CURSORS / f"{digest}.json"
+    return path_of("target", target) / CURSORS / f"{digest}.json"
 
 
 def read_cursor_file(file: Path) -> tuple[str, int]:

@@ -39,6 +39,7 @@ from engine.export.parquet import StagedFile, stage
 from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, LATER, SORT, TABLES, conform_table
 from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import empty
+from engine.urls import refuse_url
 
 if TYPE_CHECKING:
     from engine.export.row_revisions import RevisionChain
@@ -330,7 +331,7 @@ def commit_revision(
     ExportError
         The target is something else, somebody else is writing to it, or it cannot be written.
     """
-    target = Path(target)
+    target = path_of("target", target)
     with explained_errors(target), lock_target(target, lock_timeout):
         heads = recover(target)
         try:
@@ -596,7 +597,8 @@ def hold_lock(target: Path, timeout: float) -> Iterator[None]:
 
 
 def check_target(target: Path) -> None:
-    """ExportError for a folder neither new, empty nor an export, or a path with `%`, a backslash or a line break."""
+    """ParameterError for a URL; ExportError if the folder is neither new, empty nor an export, or no log can have its path."""
+    refuse_url("target", target)
     if any(sign in str(target.absolute()) for sign in "\\%\n\r"):
         raise ExportError(f"{str(target)!r}: Delta logs need a path without backslash, percent sign and line break")
     if not target.exists():

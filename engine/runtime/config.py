@@ -35,6 +35,7 @@ from engine.plugins import SOURCES as PLUGINS
 from engine.plugins import plugins
 from engine.sources.options import ReadOptions
 from engine.toml_text import parse_toml, read_regular_text
+from engine.urls import refuse_url
 
 Mode = Literal["replay", "live"]
 SOURCES = ("files", "folder", "alpaca")
@@ -50,6 +51,15 @@ def parse_interval(text: object) -> str:
     if not isinstance(text, str):
         raise ValueError(f"received {text!r}; valid: an interval as text, such as 5m")  # noqa: TRY004 - pydantic's
     return str(Interval.parse(text))
+
+
+def refuse_store(path: Path) -> Path:
+    """Return a path of this file system unchanged; ValueError for a URL."""
+    try:
+        refuse_url("path", path)
+    except ParameterError as error:
+        raise ValueError(str(error).removeprefix("path: ")) from error
+    return path
 
 
 def parse_base(text: object) -> str:
@@ -113,6 +123,7 @@ def is_secret(name: str) -> bool:
 
 
 IntervalText = Annotated[str, BeforeValidator(parse_interval)]
+LocalPath = Annotated[Path, AfterValidator(refuse_store)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0, allow_inf_nan=False)]
 Pattern = Annotated[str, AfterValidator(str.strip), Field(min_length=1)]
 
@@ -231,7 +242,7 @@ class GapsPart(Section):
 class ExportPart(Section):
     """`[export]`: target of the dataset, and session time between two revisions (0: one at the end)."""
 
-    target: Path
+    target: LocalPath
     every_seconds: Seconds = 0.0
 
 
@@ -289,7 +300,7 @@ class SourcePart(Section):
     """
 
     kind: str = "files"
-    paths: tuple[Path, ...] = ()
+    paths: tuple[LocalPath, ...] = ()
     read: Annotated[Mapping[str, Any], AfterValidator(check_read_options)] = Field(default_factory=dict)
     keep_source: bool = False
     options: Annotated[Mapping[str, Any], AfterValidator(hide_secrets)] = Field(default_factory=dict)

@@ -20,6 +20,7 @@ from engine.sources.batch import Problem, SourceFile
 from engine.sources.dataframes import is_frame, to_polars
 from engine.sources.options import ReadOptions
 from engine.sources.scan import scan
+from engine.urls import SCHEMES, refuse_url, scheme_of, url_of
 
 VALID = (
     "a path, a frame (Polars, pandas, PyArrow, DuckDB relation), a list of them, or a mapping of symbols to them, "
@@ -107,7 +108,10 @@ def _input(value: Any, name: str, symbol: str | None = None) -> Input:  # noqa: 
     if isinstance(value, Input):
         return value
     if isinstance(value, str | os.PathLike) and str(value):
-        return Input(str(value), Path(value), symbol=symbol)
+        url = url_of(value)
+        if url is not None and scheme_of(url) not in SCHEMES:
+            refuse_url("source", value)
+        return Input(url or str(value), Path(value), symbol=symbol)
     if is_frame(value):
         return Input(name, frame=to_polars(value), symbol=symbol)
     raise ParameterError(f"source: received {describe_value(value)}; valid: {VALID}")
@@ -119,8 +123,10 @@ def scan_inputs(inputs: Sequence[Input], options: ReadOptions) -> tuple[list[Sou
     Raises
     ------
     ParameterError
-        A path does not exist; all such are listed.
+        A path does not exist (all such are listed), or is a URL.
     """
+    for one in inputs:
+        refuse_url("source", one.path)
     absent = [one.name for one in inputs if one.path is not None and not os.path.lexists(one.path)]
     if absent:
         raise ParameterError(f"source: {', '.join(absent)} does not exist")

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from engine.arguments import path_of
 from engine.clock import Clock, WallClock
 from engine.errors import ExportError
 from engine.export import delta_table
@@ -154,7 +155,7 @@ def repair_files(
     ExportError
         No export, somebody else writes to it, its disk is full, or its logs cannot be read.
     """
-    target = Path(target)
+    target = path_of("target", target)
     actions = list(remove_leftovers(target, lock_timeout))
     dataset = open_dataset(target)
     lost = damaged_files(dataset)

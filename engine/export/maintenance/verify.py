@@ -23,6 +23,7 @@ from pathlib import Path
 
 import polars as pl
 
+from engine.arguments import path_of
 from engine.errors import ExportError
 from engine.export import delta_table
 from engine.export.dataset import STAGING, Dataset, open_dataset
@@ -66,7 +67,7 @@ def verify(target: Path, revision: int | None = None, *, quick: bool = False) ->
     ExportError
         `target` is no export, or has no such revision.
     """
-    target = Path(target)
+    target = path_of("target", target)
     if not any((target / name / delta_table.LOG).is_dir() for name in TABLES):
         raise ExportError(f"{target}: is no export (it has no table with a log); valid: a folder that `--export` wrote")
     dataset, why = try_reading(partial(open_dataset, target))
