@@ -79,7 +79,17 @@ def build(symbols: int, sessions: int, interval: str = "1m") -> Panel:
     """A panel of so many symbols on the first so many sessions (at most 20)."""
     grid = axis(interval)
     traded = grid.table.filter(pl.col("chosen") & pl.col("session").is_between(FIRST, LAST)).head(sessions)
-    hours = traded.select("session", "ordinal", "open", "close")
+    return _filled(symbols, grid, traded)
+
+
+def build_between(symbols: int, first: dt.date, last: dt.date) -> Panel:
+    """A panel of minutes of so many symbols on all sessions between two dates, inclusive."""
+    grid = SessionGrid.build(calendar("XNYS").segments_in_bounds(first, last), Interval.parse("1m"), SPEC)
+    return _filled(symbols, grid, grid.table.filter("chosen"))
+
+
+def _filled(symbols: int, grid: SessionGrid, segments: pl.DataFrame) -> Panel:
+    hours = segments.select("session", "ordinal", "open", "close")
     stamps = _stamps(hours, grid.interval)
     rng = np.random.default_rng(SEED)
     kept = rng.random(len(stamps) * symbols) >= HOLES
