@@ -1,14 +1,15 @@
 """Faults, injected again and again: kills, full disks, damaged files, readers under a writer, disconnects, mutated input files, threads on one session.
 
     python -m tests.soak [--kills N] [--sizes N] [--truncations N] [--flips N] [--seconds N]
-                             [--disconnects N] [--inputs N] [--session-seconds N] [--restarts N] [--json PATH]
+                             [--disconnects N] [--inputs N] [--session-seconds N] [--restarts N] [--week SYMBOLS]
+                             [--json PATH]
 
 Prints one line per kind of fault: how often it was injected, how often the outcome was wrong, what was seen, and what
 that bounds: 0 in N means a rate below 3 / N with 95 % confidence, for faults drawn as these were. Exits with 1 when anything
 was torn, mixed, lost, left behind or missed. A count of 0 leaves a kind out. What is hurt, and where, is the same in every run;
 at which instruction a kill arrives is not, and the more instants are try_reading the better.
 
-`kills`, `disk`, `damage`, `readers`, `disconnects`, `inputs`, `session` and `restarts` inject one kind of fault each; `story` makes what is exported.
+`kills`, `disk`, `damage`, `readers`, `disconnects`, `inputs`, `session`, `restarts` and `week` inject one kind of fault each; `story` makes what is exported.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ KINDS = {
     "inputs": ("tests.soak.inputs", "fuzz_inputs", ("inputs",)),
     "session": ("tests.soak.session", "soak_session", ("session_seconds",)),
     "restarts": ("tests.soak.restarts", "restart_sessions", ("restarts",)),
+    "week": ("tests.soak.week", "week", ("week",)),
 }
 
 
@@ -92,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--restarts", type=_count, default=500, metavar="N", help="histories of a live session (default 500)"
+    )
+    parser.add_argument(
+        "--week", type=_count, default=8_000, metavar="SYMBOLS", help="of a market followed for a week (default 8000)"
     )
     parser.add_argument("--json", default="", metavar="PATH", help="also write the lines there")
     return parser

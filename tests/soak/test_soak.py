@@ -19,13 +19,14 @@ from tests.soak.readers import AMOUNTS, READERS, Seen, _disagreement, _held, _mi
 from tests.soak.report import Line, row
 from tests.soak.session import TWINS, Session, violations
 from tests.soak.story import Chronicle, _bars
+from tests.soak.week import week
 
 ROOT = Path(__file__).parents[2]
 
 
 COUNTS = {
     "kills": 0, "sizes": 0, "truncations": 0, "flips": 0, "seconds": 0, "disconnects": 0, "inputs": 0,
-    "session-seconds": 0, "restarts": 0,
+    "session-seconds": 0, "restarts": 0, "week": 0,
 }  # fmt: skip
 EXPORTERS = len(DATASETS) + len(OUTPUT_FORMATS)
 KINDS = {
@@ -37,6 +38,7 @@ KINDS = {
     "inputs": ({"inputs": 25}, [25] * len(FORMATS)),
     "session": ({"session-seconds": 3}, [None] * 3),
     "restarts": ({"restarts": 1}, [1]),
+    "week": ({"week": 30}, [5, 5]),
 }
 
 
@@ -49,7 +51,7 @@ KINDS = {
         "inputs",
         "session",
         "restarts",
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("disk", "damage")),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("disk", "damage", "week")),
     ],
 )
 def test_soak_with_small_counts_finds_nothing_wrong(tmp_path, kind):
@@ -174,3 +176,8 @@ def test_lines_lost_tells_lines_that_are_neither_row_nor_reject():
     assert lines_lost(data, Told) == [5]
     Told.rejects = pl.DataFrame({"row": [5, 7]})
     assert lines_lost(data, Told) == []
+
+
+def test_a_market_that_is_followed_with_kills_equals_one_without(tmp_path):
+    lines = week(tmp_path, symbols=20, sessions=1, kills=2)
+    assert [(line.times, line.wrong, line.failures) for line in lines] == [(2, 0, ()), (1, 0, ())]
