@@ -172,14 +172,17 @@ def print_comparison(done: Comparison, title_limit: int, *, as_json: bool) -> No
         tables = {name: getattr(result, name).to_dicts() for name in ("summary", "columns", "causes", "differences")}
         print_json({"equal": result.is_equal, **tables, "notes": list(done.notes), "problems": problems})
         return
+    from engine.cli.table_layout import tell_apart
+
     print_frame("Series", result.summary)
-    for title, frame in (("Columns that differ", result.columns), ("Guessed causes", result.causes)):
+    columns = tell_apart(result.columns, "first_a", "first_b")
+    for title, frame in (("Columns that differ", columns), ("Guessed causes", result.causes)):
         if frame.height:
             print_frame(title, frame)
     if result.differences.height:
         print_rows(
             f"Values that differ, of the first {title_limit} bars" if title_limit else "Values that differ",
-            result.differences,
+            tell_apart(result.differences, "a", "b"),
             0,
             as_json=False,
         )

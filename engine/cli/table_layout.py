@@ -178,6 +178,35 @@ def format_cell(value: object, decimals: int | None) -> str:
     return escape_unprintable(str(value), keep_breaks=False)
 
 
+def tell_apart(frame: pl.DataFrame, a: str, b: str) -> pl.DataFrame:
+    """The frame with two columns of numbers as text: nine significant digits, all digits where values differ beyond those.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    a, b : str
+        Columns whose values in a row are compared.
+
+    Returns
+    -------
+    DataFrame
+    """
+    import polars as pl
+
+    pairs = list(zip(frame[a], frame[b], strict=True))
+    texts = [
+        [repr(value) if one != other and is_alike(one, other) else format_cell(value, None) for value in (one, other)]
+        for one, other in pairs
+    ]
+    columns = [pl.Series(name, [text[at] for text in texts], pl.String) for at, name in enumerate((a, b))]
+    return frame.with_columns(columns)
+
+
+def is_alike(a: float | None, b: float | None) -> bool:
+    """Whether two values have one text of nine significant digits; a null is like no other."""
+    return None not in (a, b) and format_cell(a, None) == format_cell(b, None)
+
+
 def format_number(value: float) -> str:
     """Whole numbers below 1e15 in full, others rounded to nine significant digits."""
     if value.is_integer() and abs(value) < MOST_EXACT:

@@ -41,6 +41,21 @@ def test_reconcile_different_sides_shows_columns_causes_and_values_and_ends_with
         assert title in ran.out
 
 
+@pytest.mark.parametrize("off", [0.00002, 1e-8, 1e-9])
+def test_reconcile_shows_the_digits_that_differ(engine, tmp_path: Path, off: float) -> None:  # noqa: F811
+    near = pl.when(pl.int_range(pl.len()) == 40).then(pl.col("close") + off).otherwise("close").alias("close")
+    rows = minutes().with_columns(pl.col("open", "high", "low", "close") / 400)
+    ample = rows.with_columns(high=pl.col("high") + 0.01)
+    sides = (written(tmp_path / "a", "SPY.csv", ample), written(tmp_path / "b", "SPY.csv", ample.with_columns(near)))
+    value = ample["close"][40]
+    told = engine("reconcile", *sides, *AT).out
+    shown = [cell.strip() for line in told.splitlines() for cell in line.split("│")]
+    held = [float(cell) for cell in shown if cell.replace(".", "").isdigit() and abs(float(cell) - value) < 3 * off]
+    assert len(held) == 4  # both tables have both values
+    assert len(set(held)) == 2
+    assert max(held) - min(held) == pytest.approx(off, rel=0.1)
+
+
 def test_reconcile_json_holds_every_table(engine, sides) -> None:  # noqa: F811
     ran = engine("reconcile", *sides, *AT, "--json")
     told = json.loads(ran.out)
