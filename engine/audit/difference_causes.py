@@ -1,8 +1,9 @@
 """Why bars of two sides differ: a guess for each, from what the series does as a whole and from where the bar lies.
 
-Of the series as a whole (`find_shifts`, `find_price_levels`, `find_volume_ratios`, `find_other_hours`, `find_quote_sides`, `find_other_feeds`), the first that holds:
+Of the series as a whole (`find_shifts`, `find_price_levels`, `find_volume_ratios`, `find_other_hours`, `find_quote_sides`, `find_other_feeds`,
+`find_other_alignments`), the first that holds:
 
-- `zone`: closes fit better when B is shifted by whole hours, a half, or a slot.
+- `zone`: closes fit better when B is shifted by whole hours, a half, or a slot; a ratio of prices (`find_price_levels`) is taken out first.
 - `scale`: prices, or volumes, stand in one ratio that is a power of ten.
 - `adjustment`: prices stand in a ratio (or at a distance) that is constant in stretches of sessions.
 - `hours`: days of B cover other hours: they open where a finer bar of A does, at the same time of most days, or are
@@ -10,7 +11,7 @@ Of the series as a whole (`find_shifts`, `find_price_levels`, `find_volume_ratio
 - `price_side`, `spread`: nearly all closes differ to the same side by a small share, as bid, mid and ask do, or the bids
   and asks of two brokers.
 - `other_feed`: closes differ in most bars, to either side, by little: two feeds of one market.
-
+- `alignment`: bars that one side has alone begin at one time of the interval, those of the other side at another.
 
 Of a bar that the series does not explain (`attribute_by_place`):
 
@@ -47,6 +48,7 @@ NEARLY_ALL = 0.9
 MOST_OF_ONE_SIDE = 0.95
 SPREAD = 5e-3
 FEEDS = 0.5
+LEAST_LONE = 5  # bars of each side
 SAME_SUM = 1e-9
 LEAST_DAYS, MOST_DAYS = 4, 0.7
 FEW = 0.01
@@ -56,6 +58,7 @@ REMEDIES: Mapping[str, str] = {
     "zone": "read one side with another --timezone or --stamp",
     "scale": "multiply one side",
     "adjustment": "compare raw with raw, or adjusted with adjusted",
+    "alignment": "--align clock, or --align session, for the side whose bars begin otherwise (--options-a, --options-b)",
     "price_side": "compare bid with bid and ask with ask (--price-type)",
     "session_missing": "ask for the session again, or check the calendar",
     "other_feed": "give a --tolerance for price",
@@ -104,9 +107,10 @@ def attribute_differences(pairs: pl.DataFrame, finer: pl.DataFrame | None = None
         return different.with_columns(pl.lit(None, pl.String).alias("remedy"))
     suspects = pairs.join(different.select(KEY).unique(), on=KEY, how="semi", maintain_order="left")
     # The later one is the stronger reason.
-    wholesale = [find_other_feeds(suspects), find_quote_sides(suspects)]
+    levels = find_price_levels(suspects)
+    wholesale = [find_other_alignments(different), find_other_feeds(suspects), find_quote_sides(suspects)]
     wholesale += [find_other_hours(different, finer)] if finer is not None else []
-    wholesale += [find_volume_ratios(suspects), find_price_levels(suspects), find_shifts(suspects, different)]
+    wholesale += [find_volume_ratios(suspects), levels, find_shifts(without_levels(suspects, levels), different)]
     for reason in wholesale:
         different = apply_series_cause(different, reason)
     if finer is not None:
@@ -333,7 +337,13 @@ def find_price_levels(suspects: pl.DataFrame) -> pl.DataFrame:
     both = suspects.filter((pl.col("close_a") > 0) & (pl.col("close_b") > 0))
     ratio, distance = pl.col("close_b") / pl.col("close_a"), (pl.col("close_b") - pl.col("close_a"))
     ratios = piecewise_constant_series(both, ratio, 1.0, pl.lit(1.0))
-    distances = piecewise_constant_series(both, distance, 0.0, pl.col("close_b")).join(ratios, on=KEY, how="anti")
+    distances = piecewise_constant_series(both, distance, 0.0, pl.col("close_b"))
+    # Of prices that move little both are constant within the rounding: the one that strays less is meant.
+    nearer = distances.join(ratios.select(*KEY, pl.col("stray").alias("of_ratio")), on=KEY, how="left").filter(
+        pl.col("stray") < pl.col("of_ratio").fill_null(float("inf"))
+    )
+    ratios = ratios.join(nearer, on=KEY, how="anti")
+    distances = nearer.drop("of_ratio")
     power = pl.col("last").log10().round(0)
     is_power = (
         ((pl.col("last") / pl.lit(10.0).pow(power) - 1).abs() <= pl.col("grain"))
@@ -379,6 +389,7 @@ def piecewise_constant_series(both: pl.DataFrame, measure: pl.Expr, neutral: flo
             pl.col("bars").sum().alias("common"),
             pl.col("moved").sum().cast(pl.Int64).alias("changes"),
             (pl.col("stray") <= pl.col("grain")).mean().alias("tight"),
+            pl.col("stray").mean(),
             ((pl.col("level") - neutral).abs() / pl.col("unit")).max().alias("off"),
             pl.col("level").first().alias("first"),
             pl.col("level").last().alias("last"),
@@ -395,6 +406,50 @@ def rounding_spread(both: pl.DataFrame) -> pl.DataFrame:
     ticks = [pl.col(f"close_{side}").unique().sort().diff().min() / pl.col(f"close_{side}").median() for side in "ab"]
     rounding = pl.sum_horizontal(tick.fill_null(0.0) / 2 for tick in ticks).clip(upper_bound=MOST_ROUNDED)
     return both.group_by(KEY).agg((CONSTANT + rounding).alias("grain"))
+
+
+def without_levels(suspects: pl.DataFrame, levels: pl.DataFrame) -> pl.DataFrame:
+    """Pairs with closes of B at the level of A in each session, in series whose prices stand in `levels`."""
+    if levels.is_empty():
+        return suspects
+    ratio = (pl.col("close_b") / pl.col("close_a")).median()
+    level = pl.coalesce(ratio.over(*KEY, "session"), ratio.over(KEY))
+    standing = suspects.join(levels, on=KEY, how="semi", maintain_order="left")
+    others = suspects.join(levels, on=KEY, how="anti", maintain_order="left")
+    return pl.concat([standing.with_columns((pl.col("close_b") / level).alias("close_b")), others])
+
+
+def find_other_alignments(different: pl.DataFrame) -> pl.DataFrame:
+    """Cause `alignment` of intraday series: >= 90 % of A's lone bars begin at one offset in the interval, of B's at another."""
+    lone = different.filter(pl.col("side") != "both")
+    parts = [empty(WHOLESALE)]
+    for (text,), rows in lone.group_by("interval"):
+        step = Interval.parse(str(text))
+        if not step.is_intraday:
+            continue
+        offset = (pl.col("ts").dt.epoch("us") % (step.seconds * 1_000_000)).alias("offset")
+        sides = (
+            rows.with_columns(offset)
+            .group_by(*KEY, "side")
+            .agg(
+                pl.len().alias("bars"),
+                pl.col("offset").mode().min().alias("usual"),
+                (pl.col("offset") == pl.col("offset").mode().min()).mean().alias("share"),
+            )
+            .filter(pl.col("share") >= NEARLY_ALL)
+        )
+        a, b = (sides.filter(pl.col("side") == side).drop("side", "share") for side in "ab")
+        both = a.join(b, on=KEY, suffix="_b")
+        apart = both.filter(
+            (pl.col("usual") != pl.col("usual_b")) & (pl.min_horizontal("bars", "bars_b") >= LEAST_LONE)
+        )
+        why = pl.format(
+            "{} bars of A alone begin {} min into the interval, {} bars of B alone {} min",
+            *("bars", shown_figures(pl.col("usual") / 60_000_000)),
+            *("bars_b", shown_figures(pl.col("usual_b") / 60_000_000)),
+        )
+        parts.append(series_causes(apart, pl.lit("alignment"), why, "alone"))
+    return pl.concat(parts)
 
 
 def find_shifts(suspects: pl.DataFrame, different: pl.DataFrame) -> pl.DataFrame:

@@ -322,7 +322,10 @@ def compare_sides(
     bars_a, bars_b = bars_of_derived_segments(left, right), bars_of_derived_segments(right, left)
     result = reconcile(bars_a, bars_b, tolerances, limit, finer)
     if not (result.summary["common"] + result.summary["only_a"] + result.summary["only_b"]).sum():
-        raise DataError(f"nothing to compare: A has {describe_series(a.bars)}; B has {describe_series(b.bars)}")
+        is_apart = (result.summary["state"] == "apart").any()
+        told = [describe_series(side.bars, with_sessions=is_apart) for side in (a, b)]
+        why = "no session that both have" if is_apart else "nothing to compare"
+        raise DataError(f"{why}: A has {told[0]}; B has {told[1]}")
     left_out = [
         f"{name}: {whole.height - kept.height} bars outside the segments of the derived bars left out"
         for name, whole, kept in (("A", left, bars_a), ("B", right, bars_b))
@@ -367,9 +370,13 @@ def bars_of_derived_segments(side: pl.DataFrame, other: pl.DataFrame) -> pl.Data
     return pl.concat([side.join(about, on=KEY, how="anti"), bound])
 
 
-def describe_series(bars: pl.DataFrame) -> str:
-    """Text of the first five series (names, origin), sorted, and the number of others; `no bars` without any."""
-    series = bars.select(*KEY, "origin").unique().sort(*KEY, "origin")
-    named = ", ".join(" ".join(row) for row in series.head(5).iter_rows())
+def describe_series(bars: pl.DataFrame, *, with_sessions: bool = False) -> str:
+    """Text of the first five series (names, origin, sessions if wanted), sorted, and the number of others; `no bars` if none."""
+    sessions = [pl.col("session").min().alias("first"), pl.col("session").max().alias("last")]
+    series = bars.group_by(*KEY, "origin").agg(sessions).sort(*KEY, "origin")
+    named = ", ".join(
+        " ".join(names) + (f" {first} to {last}" if with_sessions else "")
+        for *names, first, last in series.head(5).iter_rows()
+    )
     more = f" and {series.height - 5} more" if series.height > 5 else ""  # noqa: PLR2004 - as many as are named
     return f"{named}{more}" if named else "no bars"

@@ -163,6 +163,55 @@ def test_reconcile_planted_difference_is_named_with_its_evidence(plant, cause: s
     assert evidence in result.causes["evidence"][0]
 
 
+def test_reconcile_prices_adjusted_in_half_of_the_sessions_are_no_zone() -> None:
+    # Of five sessions the first two or three: the median ratio of all bars is that of neither half.
+    a = frame(walk(days=6, bars=300))
+    days = a["session"].unique().sort()
+    for first in (2, 3, 4):
+        b = changed(pl.col("session") < days[first], **{name: pl.col(name) / 5 for name in PRICES})(a)
+        told = reconcile(a, b)
+        assert told.causes["cause"].to_list() == ["adjustment"]
+        assert "B is 0.2 times A at first, 1 at last" in told.causes["evidence"][0]
+
+
+def test_reconcile_adjusted_prices_in_another_zone_are_a_zone() -> None:
+    a = frame(walk(days=6, bars=300))
+    half = changed(pl.col("session") < a["session"].unique().sort()[3], **{name: pl.col(name) / 5 for name in PRICES})
+    assert reconcile(a, shifted(60)(half(a))).causes["cause"].to_list()[0] == "zone"
+    assert reconcile(a, shifted(1)(times(100, *PRICES)(a))).causes["cause"].to_list()[0] == "zone"
+
+
+@pytest.mark.parametrize("off", [25.0, -3.0])
+def test_reconcile_a_constant_distance_of_prices_that_move_little_is_no_ratio(off: float) -> None:
+    quiet = frame(walk()).with_columns(pl.col(PRICES) / 100 + 2000)
+    told = reconcile(quiet, quiet.with_columns(pl.col(PRICES) + off))
+    assert told.causes["cause"].to_list() == ["adjustment"]
+    assert f"B is A plus {off:g}" in told.causes["evidence"][0]
+    ratio = reconcile(quiet, quiet.with_columns(pl.col(PRICES) * 1.0125))
+    assert "B is 1.0125 times A" in ratio.causes["evidence"][0]
+
+
+def hours_from(minute: int) -> pl.DataFrame:
+    """Hours of one price path, from the minute of the hour on."""
+    rows = frame(walk(days=8, bars=390))
+    hours = rows.group_by_dynamic("ts", every="1h", offset=f"{minute}m", group_by=["symbol", "price_type", "session"])
+    return hours.agg(
+        pl.lit("1h").alias("interval"), pl.col("open").first(), pl.col("high").max(), pl.col("low").min(),
+        pl.col("close").last(), pl.col("volume").sum(),
+    )  # fmt: skip
+
+
+def test_reconcile_hours_that_begin_at_another_minute_are_another_alignment() -> None:
+    told = reconcile(hours_from(30), hours_from(0))
+    assert told.causes["cause"].to_list() == ["alignment"]
+    a, b = hours_from(30).height, hours_from(0).height
+    assert told.causes["rows"].to_list() == [a + b]
+    said = f"{a} bars of A alone begin 30 min into the interval, {b} bars of B alone 0 min"
+    assert told.causes["evidence"].to_list() == [said]
+    lacking = reconcile(hours_from(30), hours_from(30).filter(pl.int_range(pl.len()) % 5 > 0))
+    assert lacking.causes["cause"].unique().to_list() != ["alignment"]
+
+
 @pytest.mark.parametrize("plant", [shifted(60), times(100, *PRICES), times(1.00835, *PRICES)])
 def test_reconcile_cause_is_the_same_whichever_side_has_it(plant) -> None:
     a = frame(walk())

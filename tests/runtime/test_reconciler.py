@@ -156,6 +156,14 @@ def test_between_sides_that_share_nothing_says_what_each_has(two, tmp_path: Path
         between(empty, empty, asked)
 
 
+def test_between_sides_of_other_sessions_says_which_each_has(two, tmp_path: Path) -> None:
+    late = minutes(4).filter(pl.col("session") > minutes()["session"].max())
+    later = written(tmp_path / "late", "SPY.csv", late)
+    told = r"no session that both have: A has SPY last 1m source 2024-01-02 to 2024-01-03; B has SPY last 1m source 2024-01-04 to"
+    with pytest.raises(DataError, match=told):
+        between(two[0], later, OPTIONS)
+
+
 def test_within_a_folder_compares_derived_bars_with_the_coarser_ones_there(tmp_path: Path) -> None:
     folder = written(tmp_path / "v", "SPY_1m.csv", minutes())
     half = folded(minutes(), "30m").with_columns(
