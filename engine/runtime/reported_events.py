@@ -79,13 +79,23 @@ def common_slots(group: pl.DataFrame, events: pl.DataFrame, grid: SessionGrid) -
 
 
 def with_open_ends(events: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Events with an end each: an open one ends at the close of the session that it begins in, or before."""
+    """Events with an end each: an open one ends at the close of its session, or of the next one; a halt at a resumption before."""
     closes = (
         grid.table.filter("chosen").group_by("session").agg(pl.col("close").max()).sort("close")["close"]
     )  # fmt: skip
     at = np.searchsorted(microseconds(closes), microseconds(events["start"]), side="right")
     following = closes.gather(np.minimum(at, max(len(closes) - 1, 0))) if len(closes) else events["start"]
-    return events.with_columns(pl.coalesce("end", following.alias("close")).alias("end"))
+    closed = events.with_columns(following.alias("close")).with_row_index("at")
+    # Another row of the same halt, or of one that came after it, says that the symbol trades again.
+    halts = closed.filter(pl.col("cause") == "halt")
+    resumed = halts.select("series", pl.col("end").alias("resumption")).drop_nulls().sort("resumption")
+    begun = halts.filter(pl.col("end").is_null()).select("at", "series", "start").sort("start")
+    next_of = begun.join_asof(
+        resumed, left_on="start", right_on="resumption", by="series", strategy="forward", allow_exact_matches=False
+    )
+    told = closed.join(next_of.select("at", "resumption"), on="at", how="left", maintain_order="left")
+    end = pl.coalesce("end", pl.min_horizontal("close", "resumption"))
+    return told.with_columns(end.alias("end")).drop("at", "resumption")
 
 
 def united_events(events: pl.DataFrame) -> pl.DataFrame:

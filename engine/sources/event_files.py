@@ -1,6 +1,6 @@
 """Files of trading halts, and of incidents of a venue or a vendor -> `EVENTS`: what happened to whom, from when to when.
 
-1. `event_table` reads a file (delimited text, RSS of Nasdaq, DBN of schema `status`) or a frame as text by columns.
+1. `event_tables.event_table` reads a file (delimited text, RSS of Nasdaq, DBN of schema `status`) or a frame as text by columns.
 2. Columns take roles by their names (`HALT_ROLES`, `INCIDENT_ROLES`), whoever delivered the file.
 3. Stamps become UTC: those with a zone as they are, others in the column `zone`, the exchange's zone, or the caller's.
 4. A row that cannot be understood goes to `rejects` with file, line and reason; the others count.
@@ -8,9 +8,6 @@
 
 from __future__ import annotations
 
-import html
-import io
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,15 +18,11 @@ import numpy as np
 import polars as pl
 
 from engine.arguments import describe_value
-from engine.errors import ParameterError, SourceError
+from engine.errors import ParameterError
 from engine.schema import REJECTS, TS, Schema, empty, rejected_rows
-from engine.sources import archive
-from engine.sources.encodings import to_utf8
+from engine.sources.event_tables import EventSource, event_table
 from engine.sources.layouts.layout import normalize_name
-from engine.sources.options import ReadOptions
-from engine.sources.vendors import dbn
 
-EventSource: TypeAlias = str | Path | pl.DataFrame
 EventSources: TypeAlias = EventSource | Sequence[EventSource] | None
 
 # `symbol` null: all symbols. `end` null: open, it counts to the close of its session. `event` names file and line.
@@ -72,14 +65,15 @@ US_COLUMNS = {"issuesymbol", "haltdate", "resumptiondate", "resumedate", "nysere
 KINDS = ("feed_loss", "symbol_loss", "venue_halt", "halt")
 KIND_WORDS = {"loss": "feed_loss", "vendor": "feed_loss", "feed": "feed_loss", "venue": "venue_halt", "": "feed_loss"}
 NOTHING = ("n/a", "na", "nan", "null", "none", "-", "--")
-STAMPS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y%m%d %H:%M:%S%.f")
+STAMPS = (
+    *("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y%m%d %H:%M:%S%.f"),
+    *("%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%H%M%S%3f"),
+)
+# Digits of seconds, milli-, micro- and nanoseconds from 1973 on; of other numbers of digits are dates and times.
+EPOCH = r"^(?:\d{9,10}|\d{13}|\d{16}|\d{19})$"
 US_STAMPS = ("%m/%d/%Y %H:%M:%S%.f", "%m/%d/%Y %H:%M", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p")
 ZONED = ("%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d %H:%M%z")
 A_STAMP = "a date and a time such as 2024-01-31 10:05:00 or 01/31/2024 10:05:00"
-HALTED, RESUMED = (8, 9, 10), (7, 12, 13, 15)  # actions of DBN: halt, pause, suspend; trading, closes, not available
-RSS_TAGS = (
-    "IssueSymbol", "HaltDate", "HaltTime", "ReasonCode", "ResumptionDate", "ResumptionTradeTime",
-)  # fmt: skip
 
 
 class EventRows(NamedTuple):
@@ -157,7 +151,7 @@ def read_event_file(source: EventSource, role: str, timezone: str | None) -> Eve
     table = event_table(source, role)
     name = source if isinstance(source, str | Path) else FRAME
     files = ((str(name), table.height),)
-    if not table.width or table.is_empty():
+    if table.columns == ["row"]:
         return EventRows(empty(EVENTS), empty(REJECTS), files)
     roles = HALT_ROLES if role == "halts" else INCIDENT_ROLES
     columns = columns_of_roles(table, roles)
@@ -176,85 +170,6 @@ def read_event_file(source: EventSource, role: str, timezone: str | None) -> Eve
     file_name = Path(name).name
     return EventRows(
         halt_events(good, file_name) if role == "halts" else incident_events(good, file_name), rejects, files
-    )
-
-
-def event_table(source: EventSource, role: str) -> pl.DataFrame:
-    """The rows of a file or frame with `row`, its line or number; text but for stamps of a frame; ParameterError if unreadable."""
-    if isinstance(source, pl.DataFrame):
-        if "row" in source.columns:
-            source = source.drop("row")
-        return source.with_row_index("row", offset=1).with_columns(pl.col("row").cast(pl.Int64))
-    path = Path(source)
-    try:
-        content = archive.content(path, ReadOptions())
-        if dbn.peek_header(content) is not None:
-            return status_halts(path, content)
-        text, _ = to_utf8(content, str(path))
-    except SourceError as error:
-        raise ParameterError(f"{role} {path}: {error.reason}") from error
-    except OSError as error:
-        raise ParameterError(f"{role} {path}: {error.strerror or error}") from error
-    if not text.strip():
-        return pl.DataFrame({"row": pl.Series([], dtype=pl.Int64)})
-    if text.lstrip().startswith(b"<"):
-        return rss_items(text.decode("utf-8", errors="replace"))
-    header = text.lstrip(b"\r\n").partition(b"\n")[0]
-    delimiter = max(",;|\t", key=lambda mark: header.count(mark.encode()))
-    try:
-        rows = pl.read_csv(
-            io.BytesIO(text), separator=delimiter, infer_schema=False, truncate_ragged_lines=True, encoding="utf8-lossy"
-        )
-    except pl.exceptions.PolarsError as error:
-        raise ParameterError(f"{role} {path}: no table that can be read: {str(error).splitlines()[0]}") from error
-    blank = text[: len(text) - len(text.lstrip(b"\r\n"))].count(b"\n")
-    table = rows.with_row_index("row", offset=2 + blank).with_columns(pl.col("row").cast(pl.Int64))
-    return status_states(table) if {"action", "is_trading", "ts_event"} <= set(rows.columns) else table
-
-
-def rss_items(text: str) -> pl.DataFrame:
-    """Items of Nasdaq's RSS, a row each, by the names of its tags without their prefix."""
-    items = pl.Series("item", re.split(r"<item[\s>]", text)[1:], pl.String)
-    cell = r"(?s)<(?:\w+:)?%s(?:\s[^>]*)?>\s*(?:<!\[CDATA\[)?([^<\]]*)"
-    found = items.to_frame().select(pl.col("item").str.extract(cell % tag).alias(tag) for tag in RSS_TAGS)
-    plain = found.with_columns(pl.Series(tag, [html.unescape(cell or "") for cell in found[tag]]) for tag in RSS_TAGS)
-    return plain.with_row_index("row", offset=1).with_columns(pl.col("row").cast(pl.Int64))
-
-
-def status_halts(path: Path, content: bytes) -> pl.DataFrame:
-    """Halts of a DBN file of schema `status`; SourceError for another schema, or without the vendor's library."""
-    header = dbn.peek_header(content)
-    if header is None or header.schema != "status":
-        raise SourceError(path, f"DBN of schema {header.schema if header else '?'}; valid: status")
-    library, metadata, body = dbn.decode_metadata(path, content)
-    dtype = np.dtype(library.StatusMsg._dtypes)  # noqa: SLF001  # the layout has no other door
-    whole = np.frombuffer(body[: len(body) // dtype.itemsize * dtype.itemsize], dtype)
-    records = whole[whole["rtype"] == 0x12]  # noqa: PLR2004
-    table = dbn.records_table(records, metadata)
-    trading = pl.Series("is_trading", records["is_trading"].astype("U1"))
-    return status_states(table.with_columns(trading))
-
-
-def status_states(table: pl.DataFrame) -> pl.DataFrame:
-    """Rows `symbol, halt, resumption, reason, row` of status messages: from a halt, pause or suspension to trading or a close."""
-    action = pl.col("action").cast(pl.Int64, strict=False)
-    state = (
-        pl.when(action.is_in(HALTED))
-        .then(pl.lit(value=True))
-        .when(action.is_in(RESUMED) | (pl.col("is_trading").cast(pl.String).str.to_uppercase() == "Y"))
-        .then(pl.lit(value=False))
-    )
-    order = ["symbol", "ts_event", "row"]
-    told = table.with_columns(state.alias("is_halted")).drop_nulls("is_halted").sort(order)
-    turns = told.filter(pl.col("is_halted") != pl.col("is_halted").shift(1, fill_value=False).over("symbol"))
-    ended = turns.with_columns(pl.col("ts_event").shift(-1).over("symbol").alias("resumption")).filter("is_halted")
-    named = action.replace_strict({8: "halt", 9: "pause", 10: "suspension"}, default="halt", return_dtype=pl.String)
-    return ended.select(
-        pl.col("symbol").cast(pl.String),
-        pl.col("ts_event").cast(pl.String).alias("halt"),
-        pl.col("resumption").cast(pl.String),
-        pl.format("status: {}, reason {}", named, pl.col("reason").cast(pl.String)).alias("reason"),
-        "row",
     )
 
 
@@ -328,7 +243,7 @@ def text_to_utc(text: pl.Series, zones: pl.Series) -> pl.Series:
     plain = plain.str.replace(r"(:\d\d(?:\.\d+)?)\s*([+-]\d\d)$", "${1}${2}00")
     plain = plain.str.replace(r"\s+([+-]\d\d:?\d\d)$", "${1}")
     is_zoned = plain.str.contains(r":\d\d(?:\.\d+)?[+-]\d\d:?\d\d$")
-    is_number = plain.str.contains(r"^\d{9,}$")
+    is_number = plain.str.contains(EPOCH)
     is_us = plain.str.contains("/", literal=True)
     aware = parsed_in_turn(plain, is_zoned, ZONED, "UTC")
     local = parsed_in_turn(plain, is_us & ~is_zoned, US_STAMPS, None)
@@ -426,7 +341,7 @@ def quoted(name: str) -> pl.Expr:
 
 def looks_dated(name: str) -> pl.Expr:
     """Expression: whether a text is a local stamp of a known form."""
-    return pl.col(name).str.contains(r"\d[-/]\d\d?[-/]\d.*\d:\d\d|^\d{8} \d\d:\d\d")
+    return pl.col(name).str.contains(r"\d[-/]\d\d?[-/]\d.*\d:\d\d|^\d{8} \d\d:\d\d|^(?:\d{12}|\d{14}|\d{17})$")
 
 
 def bad_rows(judged: pl.DataFrame, table: pl.DataFrame, source: str) -> pl.DataFrame:
@@ -500,4 +415,4 @@ def stamp_text(name: str) -> pl.Expr:
 def until_text() -> pl.Expr:
     """Expression: `to` and the end, or that it is open."""
     ended = pl.format("to {}", stamp_text("until_ts"))
-    return pl.coalesce(ended, pl.lit("without an end, which counts to the close of its session"))
+    return pl.coalesce(ended, pl.lit("without an end, which counts to the close of its session or the next resumption"))

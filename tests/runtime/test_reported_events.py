@@ -113,6 +113,21 @@ def test_open_row_gives_way_to_a_later_row_of_the_same_halt_with_a_resumption(tm
     assert gaps(tables) == [("B", "18:30", 20, "halt"), ("B", "18:50", 20, "symbol_loss")]
 
 
+def test_open_halt_ends_where_another_row_says_that_the_symbol_trades_again(tmp_path: Path) -> None:
+    # Two exchanges tell of one halt, a second apart; and a symbol that is halted again has traded between.
+    grid = slots()
+    path = tmp_path / "own.csv"
+    path.write_text(
+        "symbol,halt,resumption,reason\n"
+        "B,2024-04-09T18:30:00Z,,T1\n"
+        "B,2024-04-09T18:30:01Z,2024-04-09T18:40:00Z,T1\n"
+        "C,2024-04-09T18:30:00Z,,T1\n"
+        "C,2024-04-10T18:30:00Z,2024-04-10T18:40:00Z,T1\n"
+    )
+    tables = audited(frames({"B": grid[1, 300:320], "C": grid[1, 300:320]}), halts=path)
+    assert gaps(tables) == [("B", "18:30", 10, "halt"), ("B", "18:40", 10, "symbol_loss"), ("C", "18:30", 20, "halt")]
+
+
 @pytest.mark.parametrize("symbol", ["", "*"])
 def test_halt_of_the_whole_market_is_one_event_of_all_symbols(tmp_path: Path, symbol: str) -> None:
     grid = slots()

@@ -54,6 +54,46 @@ def test_csv_of_cboe_and_pipes_of_nasdaq(tmp_path: Path) -> None:
     assert halts(pipes) == [("ABC", "2024-01-02 20:55:00", "2024-01-03 14:30:00")]
 
 
+@pytest.mark.parametrize("digits", ["20240102100000", "202401021000", "20240102100000000"])
+def test_stamps_of_digits_alone_are_dates_and_times(tmp_path: Path, digits: str) -> None:
+    path = tmp_path / "h.csv"
+    path.write_text(f"symbol,halt,resumption\nAB,{digits},{digits}\n")
+    assert halts(path, "America/New_York") == [("AB", "2024-01-02 15:00:00", "2024-01-02 15:00:00")]
+    refused = read_events(path, None).rejects
+    assert "without a zone" in refused["reason"].item()
+
+
+@pytest.mark.parametrize("odd", ['"no end, x', 'a "b" c"', '"x" y'])
+def test_quote_that_is_left_open_costs_no_other_line(tmp_path: Path, odd: str) -> None:
+    path = tmp_path / "h.csv"
+    at = "2024-01-02T10:0{0}:00-05:00,2024-01-02T10:0{1}:00-05:00"
+    path.write_text(
+        f"symbol,halt,resumption,reason\nAB,{at.format(0, 1)},{odd}\n\n"
+        f'CD,{at.format(2, 3)},"said ""stop"", then"\nEF,bad,,x\n\n'
+    )
+    assert halts(path) == [
+        ("AB", "2024-01-02 15:00:00", "2024-01-02 15:01:00"),
+        ("CD", "2024-01-02 15:02:00", "2024-01-02 15:03:00"),
+    ]
+    assert read_events(path, None).rejects["row"].to_list() == [5]
+
+
+def test_lines_of_rows_below_a_cell_of_several_lines(tmp_path: Path) -> None:
+    path = tmp_path / "h.csv"
+    path.write_text('symbol,halt,resumption,reason\nAB,2024-01-02T10:00:00-05:00,,"two\nlines\nmore"\n\nCD,bad,,x\n')
+    assert read_events(path, None).rejects["row"].to_list() == [6]
+
+
+@pytest.mark.parametrize(
+    "text", ["foo,bar\n", '[{"halt": "2024-01-02T10:00:00Z", "symbol": "AB"}]', "symbol,reason\nAB,x\n"]
+)
+def test_file_without_a_column_of_the_start_is_refused_with_and_without_rows(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "h.csv"
+    path.write_text(text)
+    with pytest.raises(ParameterError, match="no column of the start"):
+        read_events(path, None)
+
+
 @pytest.mark.parametrize(
     ("text", "instant"),
     [
