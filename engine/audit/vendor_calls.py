@@ -4,12 +4,16 @@ Calls carry no key: each vendor's own client, header or environment variable add
 up on 2026-12-01:
 
 - `polygon`: `/v2/aggs/ticker/{ticker}/range/...` takes milliseconds, both ends included, and at most 50,000 base
-  aggregates, which are minutes below a day (polygon.io/blog/aggs-api-updates).
-- `alpaca`: `/v2/stocks/bars` takes up to 10,000 bars a page, `end` included (alpaca.markets, as its own client asks).
+  aggregates, which are minutes for whole minutes below a day (polygon.io/blog/aggs-api-updates), and seconds for seconds.
+- `alpaca`: `/v2/stocks/bars` takes up to 10,000 bars a page, those of all symbols together, `end` included
+  (alpaca.markets, as its own client asks).
 - `databento`: `timeseries.get_range` takes an exclusive `end` and up to 2,000 symbols; bars of 1s, 1m, 1h and 1d
   (databento.com/docs/api-historical/timeseries).
 - `binance`: `/api/v3/klines` takes milliseconds of the open, both included, and at most 1,000 bars
   (developers.binance.com, market data endpoints).
+
+Bars of a day are stamped at a midnight, of UTC or of New York, whenever the session opens: calls for days, and longer
+bars, are in whole days of UTC, which hold both.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ class Vendor:
     rows_per_call : int or None
         Most bars of a call; None: no limit.
     counts : str
-        Interval of the bars that this limit counts below a day; empty: those asked for.
+        Interval of the bars that this limit counts, for whole multiples of it below a day; empty: those asked for.
     symbols_per_call : int
         So many symbols of equal start and end go into one call.
     interval_of : callable
@@ -59,12 +63,25 @@ class Vendor:
         """Time that the bars of one call span at most; None without a limit."""
         if self.rows_per_call is None:
             return None
-        step = Interval.parse(self.counts) if self.counts and interval.is_intraday else interval
+        counted = Interval.parse(self.counts) if self.counts else interval
+        step = counted if interval.is_intraday and counted.nests_in(interval) else interval
         return dt.timedelta(seconds=step.seconds * self.rows_per_call)
+
+    def most_symbols(self, slots: int) -> int:
+        """Symbols of so many slots each that go into one call."""
+        if self.rows_per_call is None:
+            return self.symbols_per_call
+        return max(1, min(self.symbols_per_call, self.rows_per_call // max(slots, 1)))
 
 
 def vendor_calls(requests: pl.DataFrame, vendor: str) -> list[str]:
-    """Calls of a vendor's interface, without keys, for requests (`symbol, interval, start, end`), in order of time.
+    """Calls of a vendor's interface, without keys, for requests, in order of time.
+
+    Parameters
+    ----------
+    requests : DataFrame
+        `symbol, interval, start, end`, and `slots` where they are known: bars that each may bring; else each step has one.
+    vendor : str
 
     Raises
     ------
@@ -73,16 +90,25 @@ def vendor_calls(requests: pl.DataFrame, vendor: str) -> list[str]:
     """
     one = vendor_of(vendor)
     calls = []
-    same = requests.group_by("interval", "start", "end", maintain_order=True).agg(pl.col("symbol").unique().sort())
-    for text, start, end, symbols in same.sort("start", "end", "interval").iter_rows():
-        name = one.interval_of(Interval.parse(text))
+    slots = pl.col("slots").max() if "slots" in requests.columns else pl.lit(None, pl.Int64)
+    of_time = requests.group_by("interval", "start", "end", maintain_order=True)
+    same = of_time.agg(pl.col("symbol").unique().sort(), slots.alias("slots"))
+    for text, start, end, symbols, known in same.sort("start", "end", "interval").iter_rows():
+        interval = Interval.parse(text)
+        name = one.interval_of(interval)
         if name is None:
             raise ParameterError(f"vendor: {one.title} has no bars of {text}; valid: --format csv or json for these")
-        calls += [
-            one.call_of(symbols[at : at + one.symbols_per_call], name, start, end)
-            for at in range(0, len(symbols), one.symbols_per_call)
-        ]
+        span = (start, end) if interval.is_intraday else whole_days(start, end)
+        most = one.most_symbols(known or (end - start) // dt.timedelta(seconds=interval.seconds))
+        calls += [one.call_of(symbols[at : at + most], name, *span) for at in range(0, len(symbols), most)]
     return calls
+
+
+def whole_days(start: dt.datetime, end: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
+    """The days of UTC that hold [start, end)."""
+    midnight = dt.time(tzinfo=dt.UTC)
+    last = (end - dt.timedelta(microseconds=1)).date()
+    return dt.datetime.combine(start.date(), midnight), dt.datetime.combine(last + dt.timedelta(days=1), midnight)
 
 
 def vendor_of(name: str) -> Vendor:

@@ -89,3 +89,39 @@ def test_limit_of_polygon_counts_minutes_below_a_day() -> None:
     assert longest["1m"] == longest["1h"] == dt.timedelta(minutes=50_000)
     assert longest["1d"] == dt.timedelta(days=50_000)
     assert vendor_of("databento").longest_span(Interval.parse("1m")) is None
+
+
+def test_calls_for_days_are_in_whole_days_since_their_bars_are_stamped_at_a_midnight() -> None:
+    close = START.replace(hour=21, minute=0)
+    day = pl.DataFrame({"symbol": ["SPY"], "interval": "1d", "start": START, "end": close})
+    midnight = 1704240000  # 2024-01-03 00:00 UTC; in New York the day begins five hours later, and the bar with it
+    assert f"/range/1/day/{midnight}000/{midnight + 86399}999?" in vendor_calls(day, "polygon")[0]
+    assert "start=2024-01-03T00:00:00Z&end=2024-01-03T23:59:59Z" in vendor_calls(day, "alpaca")[0]
+    assert "start='2024-01-03T00:00:00Z', end='2024-01-04T00:00:00Z'" in vendor_calls(day, "databento")[0]
+    assert f"&startTime={midnight}000&endTime={midnight + 86399}999&" in vendor_calls(day, "binance")[0]
+    evening = day.with_columns(start=START.replace(day=2, hour=23), end=START.replace(hour=22))
+    assert "start='2024-01-02T00:00:00Z', end='2024-01-04T00:00:00Z'" in vendor_calls(evening, "databento")[0]
+
+
+def test_symbols_of_one_call_bring_no_more_bars_than_a_call_may() -> None:
+    names = [f"S{number:03d}" for number in range(60)]
+    morning = asked(*names).with_columns(end=START + dt.timedelta(minutes=389))
+    calls = vendor_calls(morning, "alpaca")
+    assert [call.count("S") for call in calls] == [25, 25, 10]  # 10,000 // 389
+    assert len(vendor_calls(morning.with_columns(slots=100), "alpaca")) == 1
+    assert [len(vendor_calls(morning, name)) for name in ("databento", "polygon")] == [1, 60]
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds"),
+    [
+        ("1s", 50_000),
+        ("90s", 90 * 50_000),
+        ("1m", 60 * 50_000),
+        ("5m", 60 * 50_000),
+        ("1h", 60 * 50_000),
+        ("1d", 86_400 * 50_000),
+    ],
+)
+def test_longest_call_of_polygon_counts_minutes_for_whole_minutes_alone(interval: str, seconds: int) -> None:
+    assert vendor_of("polygon").longest_span(Interval.parse(interval)) == dt.timedelta(seconds=seconds)
