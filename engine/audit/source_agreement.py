@@ -10,6 +10,8 @@ broken refuses the hole, and says so:
    both (a power of ten, a split or a dividend that one of them is adjusted for).
 4. `spread`: of ten shared bars more than one has a price that differs by more than the tolerance.
 5. `volume`: the median ratio of volumes lies outside 1/2 to 2 (lots, one venue of many).
+6. `level`: a price of the second source inside the hole is twice, or half, those of our bars on both sides of it (another
+   unit in these bars alone, a bad print); on one side where there is no bar on the other.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ SHARE_WITHIN = 0.9
 SYSTEMATIC = 5  # a ratio that all bars share may differ by this part of the tolerance
 NEARER = 0.5
 VOLUME_FACTOR = 2.0
+LEVEL_FACTOR = 2.0
 PRICES = ("open", "high", "low", "close")
 HOUR_US = 3_600_000_000
 
@@ -97,9 +100,40 @@ def compare_around(holes: pl.DataFrame, sides: Sides, step: int, tolerance: floa
     )
     every = pl.DataFrame({"hole": np.arange(len(starts))}).join(by_hole, on="hole", how="left", maintain_order="left")
     every = every.hstack(nearest_offset(sides, starts, ends, step)).with_columns(pl.col("shared").fill_null(0))
+    every = every.hstack(price_levels(sides, starts, ends))
     refusals = [_refusal(row, tolerance) for row in every.iter_rows(named=True)]
     answers = every.select(holes["hole"].alias("hole"), "shared", "ratio", pl.Series("refusal", refusals, pl.String))
     return answers.select(pl.col(name).cast(dtype) for name, dtype in COMPARED.items())
+
+
+def price_levels(sides: Sides, starts: Ints, ends: Ints) -> pl.DataFrame:
+    """Per hole `lowest` and `highest` price of the second source inside it, and ours `beside_low`, `beside_high` next to it.
+
+    Ours are the close before and the open after, within a week; null where there is none, or none that is positive.
+    """
+    ours, theirs = sides
+    ts, other = (rows["ts"].to_physical().to_numpy() for rows in sides)
+    first, last = np.searchsorted(other, starts), np.searchsorted(other, ends)
+    pairs, held = np.repeat(np.arange(len(starts)), last - first), expand_ranges(first, last - first)
+    inside = pl.DataFrame({"at": pairs, "low": theirs["low"].gather(held), "high": theirs["high"].gather(held)})
+    extremes = inside.group_by("at").agg(pl.col("low").min().alias("lowest"), pl.col("high").max().alias("highest"))
+    before, after = np.searchsorted(ts, starts) - 1, np.searchsorted(ts, ends)
+    is_near = [
+        (before >= 0) & (ts[np.maximum(before, 0)] >= starts - REACH_US) if len(ts) else np.zeros(len(starts), bool),
+        (after < len(ts)) & (ts[np.minimum(after, len(ts) - 1)] < ends + REACH_US)
+        if len(ts)
+        else np.zeros(len(starts), bool),
+    ]
+    places = [
+        pl.Series(np.where(near, at, -1)).replace(-1, None) for near, at in zip(is_near, (before, after), strict=True)
+    ]
+    edges = pl.DataFrame({"before": ours["close"].gather(places[0]), "after": ours["open"].gather(places[1])})
+    positive = [pl.when(pl.col(name) > 0).then(name) for name in edges.columns]
+    beside = edges.select(
+        pl.min_horizontal(positive).alias("beside_low"), pl.max_horizontal(positive).alias("beside_high")
+    )
+    numbered = pl.DataFrame({"at": np.arange(len(starts))})
+    return numbered.join(extremes, on="at", how="left", maintain_order="left").drop("at").hstack(beside)
 
 
 def nearest_offset(sides: Sides, starts: Ints, ends: Ints, step: int) -> pl.DataFrame:
@@ -189,7 +223,20 @@ def _refusal(one: Mapping[str, float | int | None], tolerance: float) -> str | N
         )
     elif volume is not None and not 1 / VOLUME_FACTOR <= volume <= VOLUME_FACTOR:
         refusal = f"volume: its volume is {volume:.3g} times ours"
+    else:
+        refusal = _level_refusal(one)
     return refusal
+
+
+def _level_refusal(one: Mapping[str, float | int | None]) -> str | None:
+    """Why prices inside the hole are not of the level beside it; None where they are, or nothing is known."""
+    lowest, highest, low, high = (one[name] for name in ("lowest", "highest", "beside_low", "beside_high"))
+    if None in (lowest, highest, low, high):
+        return None
+    for price, is_off in ((highest, highest > LEVEL_FACTOR * high), (lowest, lowest < low / LEVEL_FACTOR)):  # type: ignore[operator]
+        if is_off:
+            return f"level: it has {price:.6g} inside the hole, beside it we have {low:.6g} to {high:.6g}"
+    return None
 
 
 def _duration(microseconds: int) -> str:

@@ -265,7 +265,7 @@ def ask(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(answers: rows of `FILLS` without `revision`; bars that fill, as base bars) of each hole of the export."""
     steps = {row["symbol"]: row for row in symbols.iter_rows(named=True)}
-    stored = dataset.scan("gaps").collect()
+    known = pl.concat([dataset.scan("gaps").collect().drop("revision"), original_gaps(dataset.scan("fills").collect())])
     answers, added = [], [empty(TABLES["bars"])]
     for (symbol, price_type), own in holes.group_by(*SERIES, maintain_order=True):
         of_series = (pl.col("symbol") == symbol) & (pl.col("price_type") == price_type)
@@ -304,7 +304,7 @@ def ask(
             for start, end, count in runs:
                 answers.append(answer_row(hole, (start, end, count), label, outcome, why, step))
     asked = pl.DataFrame(answers, schema={name: FILLS[name] for name in ANSWER}, orient="row")
-    return with_original_gaps(asked, stored), pl.concat(added)
+    return with_original_gaps(asked, known), pl.concat(added)
 
 
 ANSWER = (
@@ -360,7 +360,7 @@ def as_base_bars(inside: pl.DataFrame, interval: str, hole: Mapping[str, object]
 
 
 def with_original_gaps(asked: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
-    """Answers with bounds, cause and retries of the export's gap that each lies in."""
+    """Answers with bounds, cause and retries of the longest of these gaps that each lies in: that of before any fill."""
     key = [*SERIES, "interval", "session"]
     former = gaps.select(
         *key,
@@ -369,8 +369,13 @@ def with_original_gaps(asked: pl.DataFrame, gaps: pl.DataFrame) -> pl.DataFrame:
         pl.col("cause").alias("original_cause"),
         *STATE,
     )
-    held = asked.join(former, on=key, how="left").filter(
+    pairs = asked.with_row_index("at").join(former, on=key, how="left")
+    within = pairs.filter(
         (pl.col("original_start") <= pl.col("gap_start")) & (pl.col("original_end") >= pl.col("gap_end"))
+    )
+    length = pl.col("original_end") - pl.col("original_start")
+    held = within.sort("at", -length.dt.total_microseconds(), maintain_order=True).unique(
+        "at", keep="first", maintain_order=True
     )
     names = [name for name in FILLS if name != "revision"]
     return held.select(pl.col(name).cast(FILLS[name]) for name in names)

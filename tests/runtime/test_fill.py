@@ -232,6 +232,61 @@ def test_fill_refuses_a_source_that_disagrees_around_the_hole(
     assert not fill(out, tmp_path / "b").is_written
 
 
+IN_LONG_HOLE = pl.col("ts").is_between(
+    OPEN + dt.timedelta(days=1, minutes=60), OPEN + dt.timedelta(days=1, minutes=80), closed="left"
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "factor"),
+    [
+        (IN_LONG_HOLE, 100.0),
+        (IN_LONG_HOLE, 0.01),
+        (pl.col("ts") == OPEN + dt.timedelta(days=1, minutes=77), 2.2),
+    ],
+)
+def test_fill_refuses_bars_of_another_level_inside_the_hole_alone(
+    out: Path, tmp_path: Path, where: pl.Expr, factor: float
+) -> None:
+    scaled = [pl.when(where).then(pl.col(name) * factor).otherwise(name).alias(name) for name in AMOUNTS]
+    done = fill(out, write(tmp_path / "b", [bars("BBB").with_columns(scaled)]))
+    assert outcomes(done) == [("refused", 20), ("answered", 3)]
+    assert done.fills["detail"].drop_nulls().item().startswith("level: it has ")
+    assert verify(out).is_empty()
+
+
+def test_fill_takes_bars_of_a_price_that_has_doubled_over_the_hole(tmp_path: Path) -> None:
+    risen = pl.when(pl.col("ts") >= OPEN + dt.timedelta(days=1, minutes=70)).then(pl.col(AMOUNTS) * 2.5)
+    doubled = [bars(name).with_columns(risen.otherwise(pl.col(AMOUNTS))) for name in SYMBOLS]
+    lost = doubled[1].join(bars("BBB", HOLES), on="ts", how="semi")
+    run(write(tmp_path / "a", [doubled[0], lost, doubled[2]]), OPTIONS, export=tmp_path / "out")
+    asked = ("symbol_loss", "halt")  # so large a move over a hole looks like one
+    assert fill(tmp_path / "out", write(tmp_path / "b", [doubled[1]]), causes=asked).bars == 23
+
+
+def test_dropped_sources_leave_cause_and_retries_of_the_gap_as_they_were(tmp_path: Path) -> None:
+    made = run(
+        write(tmp_path / "a", [bars(name, HOLES if name == "BBB" else frozenset()) for name in SYMBOLS]), OPTIONS
+    )
+    for key, stored in made.session.snapshot().gap_rows.items():
+        gaps = stored.since(dt.date(2024, 1, 1)).drop("revision", strict=False)
+        told = gaps.with_columns(
+            pl.lit("abandoned").alias("state"), pl.lit("symbol_loss").alias("cause"),
+            pl.lit(3).cast(gaps.schema["retry_count"]).alias("retry_count"),
+        )  # fmt: skip
+        if str(key.interval) == "1m":
+            made.session.set_gaps(key, told, gaps)
+    out = tmp_path / "out"
+    export_session(made.session, out)
+    before = contents(out)
+    assert before["gaps"].filter(pl.col("interval") == "1m")["retry_count"].to_list() == [3, 3]
+    fill(out, write(tmp_path / "b", [bars("BBB", frozenset((1, m) for m in range(65, 80)))]), name="B")
+    fill(out, write(tmp_path / "c", [bars("BBB")]), name="C")
+    drop_fill(out, "B")
+    drop_fill(out, "C")
+    assert_same(contents(out), before)
+
+
 def test_fill_without_shared_bars_is_refused(out: Path, tmp_path: Path) -> None:
     inside = bars("BBB").join(bars("BBB", HOLES), on="ts", how="anti")
     done = fill(out, write(tmp_path / "b", [inside]), read=filling.ReadOptions(interval="1m"))
