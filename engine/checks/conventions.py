@@ -6,8 +6,8 @@ Everything is reported, nothing applied. A right feed says nothing here: what ca
 2. `clock_findings`: some shift fits far better; those of the venue's summer and winter together tell a constant shift
    from a change of clocks that was missed. Or another calendar fits the rows as they are (`other_calendars`), or none
    helps and rows come around the clock.
-3. `stamp_check`: at the edges of sessions every row comes a step or a few late; stamps repeat on another step than the
-   interval that was stated.
+3. `stamp_check`: at the edges of sessions, or at full and half hours, every row comes a step or a few late; stamps repeat on
+   another step than the interval that was stated.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from engine.checks.other_calendars import (
     try_calendars,
 )
 from engine.checks.remedies import any_of, shift_option
+from engine.checks.round_times import ROUND_TIMES_MEASURED, round_as_stamped
 from engine.checks.stamp_check import interval_findings, stamp_findings
 from engine.interval import Interval
 from engine.quality.contiguous_runs import Floats
@@ -517,14 +518,17 @@ class StampCheck(BarCheck):
     """Stamps mark the ends of bars, or rows come a few steps late."""
 
     name, severities = "stamp", ("error", "warning")
-    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED, CO_MOVES), True
+    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED, CO_MOVES, ROUND_TIMES_MEASURED), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Return `stamp` findings (rows 1 to 3 steps late at edges, or against other series) where the calendar fits."""
+        """Return `stamp` findings where the calendar fits: 1 to 3 steps off at edges, round times, or against other series."""
         _, doubtful = measured.once(clock_and_calendar_findings)
-        found = stamp_findings(measured.frames["clock_profile"].join(doubtful, on=list(SERIES), how="anti"))
+        profile = measured.frames["clock_profile"].join(doubtful, on=list(SERIES), how="anti")
+        sums = measured.frames["round_times"]
+        found = stamp_findings(profile, sums)
         near = measured.once(lags_of).filter(pl.col("lag").abs() < HALF_HOUR)
         near = near.join(found, on=list(SERIES), how="anti", maintain_order="left")
+        near = near.join(round_as_stamped(sums), on=list(SERIES), how="anti", maintain_order="left")
         return pl.concat([found, findings_of([step_lag_finding(row) for row in near.iter_rows(named=True)])])
 
 

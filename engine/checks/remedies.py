@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 SEPARATOR = "; or "
+ASK_WHAT_IS_MARKED = "ask the vendor what a stamp marks"
 # Options of reading that a finding may propose; the value follows a blank or `=`.
 OPTION = re.compile(r"--(timezone|shift|stamp|calendar|interval)[ =]([^\s;,()]+)")
 

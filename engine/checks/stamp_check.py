@@ -1,7 +1,7 @@
 """Findings of a clock profile about single stamps: start or end of a bar, and the interval. Pure: frame in, frame out.
 
-1. `stamp_findings`: at the edges of sessions every row comes a step or a few late; or all rows have one second of the
-   minute (the last one), and so lie within their bars.
+1. `stamp_findings`: at the edges of sessions every row comes a step or a few late, or the activity of full and half hours
+   does (`round_times`); or all rows have one second of the minute (the last one), and so lie within their bars.
 2. `interval_findings`: stamps repeat on another step than the interval that was stated.
 """
 
@@ -16,9 +16,17 @@ from numpy.typing import NDArray
 from engine.checks.check import SERIES
 from engine.checks.clock_profile import NEAR_STEPS
 from engine.checks.findings import findings_of
-from engine.checks.remedies import any_of, shift_option
+from engine.checks.remedies import ASK_WHAT_IS_MARKED, any_of, shift_option
+from engine.checks.round_times import (
+    LEAST_BESIDE_EDGES,
+    ROUND_TIMES,
+    round_as_stamped,
+    round_finding,
+    round_lags,
+)
 from engine.interval import Interval
 from engine.quality.contiguous_runs import Floats
+from engine.schema import empty
 
 LATEST_STEPS = 3
 CHANCE = 0.003  # that a series that stamps starts looks so at its edges
@@ -30,14 +38,17 @@ FEWEST_CLOSES, SHOWN = 2, 6
 SELDOM = 0.3  # of the opens have a row: more, and stamps are no ends
 ON_ONE_STEP, OFF_STEP, EVENLY = 0.995, 0.2, 1.3
 FEWEST_STAMPS, FEWEST_DAYS = 30, 10
-ASK_WHAT_IS_MARKED = "ask the vendor what a stamp marks"
 RUNGS = (60, 30, 15, 5, 1)
 
 Row = dict[str, Any]
 
 
-def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
-    """A `stamp` per intraday series with one second in all stamps, rows 1-3 steps late, or the opening peak 1 late."""
+def stamp_findings(profile: pl.DataFrame, round_sums: pl.DataFrame | None = None) -> pl.DataFrame:
+    """A `stamp` per intraday series with one second in all stamps, or stamps a step or a few off by edges or round times.
+
+    Where full and half hours (`round_sums`, of `round_times.ROUND_TIMES`) are the most active as stamped, no edge speaks against it;
+    where the bars 1 to 3 steps beside them are, stamps are so far off, with less of a score if the edges agree.
+    """
     series, opens = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS)
     _, closes = facet_of_series(profile, "after_close", 2 * NEAR_STEPS + 1, NEAR_STEPS)
     _, peaks = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS, "volume")
@@ -52,25 +63,44 @@ def stamp_findings(profile: pl.DataFrame) -> pl.DataFrame:
         (opens[:, zero - 1] >= SELDOM * open_edges[:, 0]) & (closes[:, zero - 1] <= SELDOM * close_edges[:, 0])
     ) | (peaks[:, zero - 1] >= PEAK_RATIO * peaks[:, zero - 2])
     second = seconds_within(profile)
+    sums = empty(ROUND_TIMES) if round_sums is None else round_sums
+    right = set(round_as_stamped(sums).iter_rows())
+    beside_edges = lags_by_series(round_lags(sums, LEAST_BESIDE_EDGES, LEAST_BESIDE_EDGES))
+    alone = lags_by_series(round_lags(sums))
     rows: list[Row] = []
-    named_at = [(at, named) for at, named in enumerate(series.iter_rows()) if suspect[at] or early[at]]
-    for at, named in named_at:
-        if not Interval.parse(named[2]).is_intraday or second[at] >= 0:
+    for at, named in enumerate(series.iter_rows()):
+        if not Interval.parse(named[2]).is_intraday or second[at] >= 0 or named in right:
             continue
         counts = (open_edges[at, 0], close_edges[at, 0])
         if early[at] and is_step_early(opens[at], closes[at], peaks[at], ends[at], *counts):
             rows.append(early_finding(named, opens[at], closes[at], counts))
             continue
-        late = count_steps_late(opens[at], closes[at], *counts)
-        peak = 0 if late else int(is_peak_late(peaks[at], counts[0], ends[at]))
+        late = count_steps_late(opens[at], closes[at], *counts) if suspect[at] else 0
+        peak = 0 if late or not suspect[at] else int(is_peak_late(peaks[at], counts[0], ends[at]))
         if late or peak:
             rows.append(stamp_finding(named, late or peak, opens[at], closes[at], peaks[at] if peak else None, counts))
+        elif named in alone:
+            rows.append(round_finding(alone[named]))
+        elif named in beside_edges and do_edges_agree(beside_edges[named]["lag"], opens[at], closes[at]):
+            rows.append(round_finding(beside_edges[named]))
     rows += [
         within_finding(named, int(second[at]), opens[at], close_edges[at, 0], closes[at])
         for at, named in enumerate(series.iter_rows())
         if second[at] >= 0
     ]
     return findings_of(rows)
+
+
+def lags_by_series(lags: pl.DataFrame) -> dict[tuple[Any, ...], Row]:
+    """Return the rows of `round_times.ROUND_LAGS` by series."""
+    return {tuple(row[name] for name in SERIES): row for row in lags.iter_rows(named=True)}
+
+
+def do_edges_agree(steps: int, opened: Floats, closed: Floats) -> bool:
+    """Whether all rows near opens and closes lie between these edges moved by so many steps (> 0: late), and reach both."""
+    begin = end = NEAR_STEPS + steps
+    is_inside = opened[:begin].sum() == 0 and closed[end:].sum() == 0
+    return bool(is_inside and opened[begin] > 0 and closed[end - 1] > 0)
 
 
 def seconds_within(profile: pl.DataFrame) -> NDArray[np.int64]:
