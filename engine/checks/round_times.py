@@ -105,7 +105,8 @@ def marks_of(bars: Bars, step: int) -> Ints:
     owner = bars.owner(at)
     count = np.bincount(owner, minlength=1)
     stride = -(-count[owner] // MOST_MARKS)
-    return at[(np.arange(len(at)) - np.searchsorted(owner, owner)) % stride == 0]
+    kept: Ints = at[(np.arange(len(at)) - np.searchsorted(owner, owner)) % stride == 0]
+    return kept
 
 
 def ranks(values: Floats, near: slice) -> Floats:
