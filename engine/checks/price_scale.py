@@ -3,6 +3,7 @@
 1. `level_jumps` lists the places where a price follows another at 5 times it or more: few, whatever the rows.
 2. `scale_blocks` pairs a jump by a power of ten with the jump back. A split does not come back, and moves the volume
    against the price; a change of unit moves the price alone.
+3. `rescaled_copies` finds series that are another symbol's in another unit, where no bar of their own shows it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import polars as pl
 
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, MeasureInput, register
 from engine.checks.findings import findings_of
+from engine.checks.rescaled_copies import copy_finding, rescaled_copies_of
 from engine.checks.sanity import BAR_SANITY, Bars, session_bars
+from engine.checks.session_sums import SESSION_SUMS
 from engine.keys import Ints, number_ranges
 from engine.quality.contiguous_runs import Floats, pairs_where
 from engine.schema import TS, Schema, empty
@@ -42,7 +45,8 @@ SMALLEST_FACTOR = 5.0  # no price moves so far from one bar to the next
 MOST_JUMPS = 64  # of a series in a part: where more are, the first ones tell as much
 NEAR_POWER = 0.15  # of the logarithm of a factor: what the price itself may have moved meanwhile
 RETURNS = 0.35  # and over a whole block
-SPIKE_BARS = 2  # blocks of so few bars are spikes
+SPIKE_BARS = 2  # blocks of so few bars are spikes; two bars are none whose prices are a power of ten to within
+EXACT_POWER = 0.02  # of the logarithm, at both ends
 LEVEL_BARS = 20  # on either side of a jump, of which the middle price is taken
 VOLUME_BARS = 400  # on either side of a jump, of which the middle volume is taken
 VOLUME_STANDS = 0.25  # of the factor's logarithm: a split moves volume by all of it
@@ -128,7 +132,7 @@ def jumps_between_parts(ends: pl.DataFrame) -> pl.DataFrame:
 
 
 def scale_blocks(frames: Frames) -> list[Block]:
-    """Return the blocks of each series that stand at a power of ten of the prices beside, of 3 bars and more."""
+    """Return the blocks of each series that stand at a power of ten of the prices beside, of 2 bars and more."""
     jumps = pl.concat([frames["scale"], jumps_between_parts(frames["ends"])]).sort(*KEY, "ts")
     ratio = (pl.col("open") / pl.col("before")).log10()
     power = ratio.round().cast(pl.Int64)
@@ -162,10 +166,13 @@ def comes_back(event: Row, later: Row) -> bool:
 
 
 def is_spike(event: Row, back: Row) -> bool:
-    """Whether one or two bars lie between two jumps of one part."""
-    return bool(
-        event["part"] is not None and event["part"] == back["part"] and back["number"] - event["number"] <= SPIKE_BARS
-    )
+    """Whether one bar lies between two jumps of one part, or two that are no exact power of ten of the prices beside."""
+    if event["part"] is None or event["part"] != back["part"]:
+        return False
+    bars = back["number"] - event["number"]
+    ends = (event["open"] / event["before"], back["before"] / back["open"])
+    is_exact = all(abs(math.log(ratio) - event["power"] * math.log(10)) <= EXACT_POWER for ratio in ends)
+    return bool(bars < SPIKE_BARS or (bars == SPIKE_BARS and not is_exact))
 
 
 def is_change_of_unit(event: Row) -> bool:
@@ -234,8 +241,8 @@ def scale_blocks_of(measured: JudgeInput) -> list[Block]:
 class ScaleCheck(BarCheck):
     """Prices of some bars or sessions are a power of ten of those beside."""
 
-    name, severities = "scale", ("error",)
-    schema, reads = JUMPS, (BAR_SANITY,)
+    name, severities = "scale", ("error", "warning")
+    schema, reads = JUMPS, (BAR_SANITY, SESSION_SUMS)
 
     def measure(self, part: MeasureInput) -> pl.DataFrame:
         """Return the bars of a part that open at 5 times the close before, or at a fifth of it."""
@@ -243,5 +250,8 @@ class ScaleCheck(BarCheck):
         return level_jumps(part.session_rows, part.series, is_intraday=is_intraday, bars=part.once(session_bars))
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Return an error per block of bars in another unit."""
-        return findings_of([scale_finding(block) for block in measured.once(scale_blocks_of)])
+        """Return an error per block of bars in another unit; of series without one, a finding if they rescale another symbol."""
+        found = findings_of([scale_finding(block) for block in measured.once(scale_blocks_of)])
+        copies = measured.once(rescaled_copies_of).filter(pl.col("of") == "level")
+        rest = copies.join(found, on=KEY, how="anti", maintain_order="left")
+        return pl.concat([found, findings_of([copy_finding(row, self.name) for row in rest.iter_rows(named=True)])])

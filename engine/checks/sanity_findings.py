@@ -46,16 +46,16 @@ Row = dict[str, Any]
 KEY = list(SERIES)
 
 
-def spikes(frames: Frames) -> pl.DataFrame:
+def spikes(frames: Frames, blocks: Sequence[Block] = ()) -> pl.DataFrame:
     """Return one `spike` finding per series with spikes, without those that >= 30 % of at least 4 peers moved with.
 
-    Where `presence` is empty, all series count as peers.
+    Where `presence` is empty, all series count as peers. Spikes that begin a block in another unit (`scale`) are left out.
     """
     presence = frames["presence"]
     peers = presence.filter(pl.col("minute") != ATTENDING).select("session", "minute", pl.col("present").alias("peers"))
     moved = pl.when("up").then(pl.col("up_right")).otherwise(pl.col("down")).fill_null(0)
     beside = (
-        frames["spikes"]
+        jumps_apart_from(frames["spikes"], blocks)
         .join(
             frames["moves"].select("ts", pl.col("up").alias("up_right"), "down"),
             on="ts",
@@ -271,7 +271,7 @@ class SpikeCheck(BarCheck):
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
         """Return one finding per series with spikes that fewer than 30 % of the other series shared."""
-        return spikes(measured.frames)
+        return spikes(measured.frames, measured.once(scale_blocks_of))
 
 
 @register

@@ -10,12 +10,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.checks.check import SERIES, Frames, MeasureInput, Measurement
-from engine.keys import Ints
+from engine.keys import Ints, number_ranges
 from engine.quality.contiguous_runs import Floats, run_starts
 from engine.schema import TS, Schema, empty
 
 # `print` is a hash of the prices of the bars with a range, whatever their times; `ranged` counts these bars.
-# `size`, `least` and `most` are of the logarithms (base 10) of volumes above 0: mean, smallest, largest.
+# `size`, `least` and `most` are of the logarithms (base 10) of volumes above 0: mean, smallest, largest; `grain` is the power of ten
+# of which sampled volumes are multiples, null where they are too few or too much alike. `level` is the logarithm of the first close;
+# `form` a weighted sum of the moves between sampled closes, the same in every unit; `moves` counts those that are none of 0.
 SUMS: Schema = {
     **SERIES,
     "session": pl.Date(),
@@ -27,7 +29,15 @@ SUMS: Schema = {
     "size": pl.Float32(),
     "least": pl.Float32(),
     "most": pl.Float32(),
+    "grain": pl.Int8(),
+    "level": pl.Float64(),
+    "form": pl.Float64(),
+    "moves": pl.Int32(),
 }
+SAMPLES = 48  # of a session's volumes and closes
+FEWEST_DISTINCT = 12  # volumes: fewer are multiples of much by chance
+FINEST_GRAIN, COARSEST_GRAIN = -8, 7
+ON_GRAIN = 1e-3  # of a grain: a volume times 100 is off its last digit
 Hashes = NDArray[np.uint64]
 MIXERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)  # odd: no bit is lost
 
@@ -40,14 +50,20 @@ def session_sums(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     begins = run_starts(rows["series"].to_numpy(), rows["session"].cast(pl.Int32).to_numpy())
     has_range = (rows["high"] > rows["low"]).fill_null(value=False).to_numpy()
     traded, size, least, most = log_volumes(rows, begins)
+    counts = np.diff(np.append(begins, rows.height))
+    level, form, moves = close_forms(rows["close"].to_numpy(), begins, counts)
     sums = rows.select("series", "session", "ts")[begins].with_columns(
-        pl.Series("bars", np.diff(np.append(begins, rows.height))),
+        pl.Series("bars", counts),
         pl.Series("ranged", np.add.reduceat(has_range, begins, dtype=np.int64)),
         pl.Series("print", np.add.reduceat(np.where(has_range, price_hashes(rows), np.uint64(0)), begins)),
         pl.Series("traded", traded),
         pl.Series("size", size),
         pl.Series("least", least),
         pl.Series("most", most),
+        volume_grains(rows, begins, counts),
+        pl.Series("level", level),
+        pl.Series("form", form),
+        pl.Series("moves", moves),
     )
     named = sums.join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
     return named.select(pl.col(name).cast(dtype) for name, dtype in SUMS.items())
@@ -79,6 +95,47 @@ def log_volumes(rows: pl.DataFrame, begins: Ints) -> tuple[Ints, Floats, Floats,
     total = np.add.reduceat(size if held.all() else np.where(held, size, 0.0), begins)
     mean = np.divide(total, count, out=none.copy(), where=count > 0)
     return count, mean, np.log10(np.fmin.reduceat(volume, begins)), np.log10(np.fmax.reduceat(volume, begins))
+
+
+def sampled_rows(begins: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Return (number of the span, row) of up to 48 rows of each span, evenly over it."""
+    owner, number = number_ranges(np.minimum(counts, SAMPLES))
+    return owner, begins[owner] + number * counts[owner] // np.minimum(counts, SAMPLES)[owner]
+
+
+def close_forms(close: Floats, begins: Ints, counts: Ints) -> tuple[Floats, Floats, Ints]:
+    """Per span: log10 of the first close, weighted sum of moves between sampled closes, and how many moved; NaN for prices <= 0."""
+    owner, at = sampled_rows(begins, counts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log10(close[at])
+    joined = np.flatnonzero(owner[1:] == owner[:-1]) if len(owner) else owner
+    move = logs[joined + 1] - logs[joined]
+    # Weights without a common measure, so that moves in another order give another sum.
+    place = joined - np.searchsorted(owner, owner[joined])
+    form = np.bincount(owner[joined], weights=move * np.sqrt(place + 1.0), minlength=len(begins))
+    moves = np.bincount(owner[joined], weights=close[at[joined + 1]] != close[at[joined]], minlength=len(begins))
+    level: Floats = logs[np.searchsorted(owner, np.arange(len(begins)))]
+    return level, form.astype(np.float64), moves.astype(np.int64)
+
+
+def volume_grains(rows: pl.DataFrame, begins: Ints, counts: Ints) -> pl.Series:
+    """Return `grain` per span: the largest power of ten, from -8 to 7, of which all sampled volumes above 0 are multiples."""
+    if "volume" not in rows.columns:
+        return pl.Series("grain", np.zeros(len(begins)), pl.Int8).replace(0, None)
+    owner, at = sampled_rows(begins, counts)
+    sampled = pl.DataFrame({"owner": owner, "volume": rows["volume"].gather(at)})
+    sampled = sampled.filter((pl.col("volume") > 0) & pl.col("volume").is_finite())
+    volume = sampled["volume"].to_numpy()
+    fits = np.zeros(len(volume), np.int8)
+    for power in range(FINEST_GRAIN, COARSEST_GRAIN + 1):
+        grains = volume / 10.0**power
+        # Multiples of a power of ten are those of the lower ones.
+        fits[np.abs(grains - np.round(grains)) <= np.minimum(ON_GRAIN, ON_GRAIN * grains)] = power - FINEST_GRAIN + 1
+    by_span = sampled.with_columns(pl.Series("fits", fits)).group_by("owner").agg(
+        pl.col("fits").min(), pl.col("volume").n_unique().alias("distinct")
+    ).filter((pl.col("fits") > 0) & (pl.col("distinct") >= FEWEST_DISTINCT))  # fmt: skip
+    every = pl.DataFrame({"owner": np.arange(len(begins))}).join(by_span, on="owner", how="left", maintain_order="left")
+    return (every["fits"].cast(pl.Int8) + (FINEST_GRAIN - 1)).alias("grain")
 
 
 class SessionSums(Measurement):
