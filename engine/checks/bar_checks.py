@@ -108,20 +108,26 @@ def judge(
     measured = JudgeInput(frames, segments, zone, calendar, others, usual_hours, coarse)
     of_places = judge_places(measured)
     misplaced = misplaced_series(of_places)
+    elsewhere = misplaced_series(of_places, by_hours=True)
     measured = replace(measured, misplaced=misplaced)
     found = [of_places]
     for check in registered(BarCheck):
         if not check.finds_misplaced:
             own = check.checked(check.judge(measured))
-            if check.needs_places:
-                own = own.join(misplaced, on=KEY, how="anti", maintain_order="left")
+            if check.needs_places or check.needs_hours:
+                left_out = misplaced if check.needs_places else elsewhere
+                own = own.join(left_out, on=KEY, how="anti", maintain_order="left")
             found.append(capped(own, check.most))
     return merge_findings(found)
 
 
-def misplaced_series(found: pl.DataFrame) -> pl.DataFrame:
-    """Return `check.SERIES` of the series that a check of misplacing (`finds_misplaced`) names among findings."""
-    names = [check.name for check in registered(BarCheck) if check.finds_misplaced]
+def misplaced_series(found: pl.DataFrame, *, by_hours: bool = False) -> pl.DataFrame:
+    """Return `check.SERIES` of the series that a check of misplacing (`finds_misplaced`) names among findings.
+
+    `by_hours`: without those whose stamps are some steps off, which leaves rows at their time of day.
+    """
+    checks = [check for check in registered(BarCheck) if check.finds_misplaced]
+    names = [check.name for check in checks if not (by_hours and check.moves_by_steps)]
     return found.filter(pl.col("check_name").is_in(names)).select(KEY).unique()
 
 

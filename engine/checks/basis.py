@@ -127,7 +127,7 @@ class BasisCheck(BarCheck):
     """Prices are raw, adjusted for splits or dividends, or mixed."""
 
     name, severities = "basis", ("warning", "info")
-    reads, needs_places = (BAR_SANITY, SAMPLED_PRICES), True
+    reads, needs_hours = (BAR_SANITY, SAMPLED_PRICES), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
         """Return an info per series that is raw or adjusted, a warning per mixed one, and one of a mixed market."""

@@ -190,14 +190,20 @@ class BarCheck(Check):
         Of the check's own measurement, which `judge` finds in `frames` under the check's name. None: it has none.
     finds_misplaced : bool
         Whether a finding means that the places of a series are wrong, so that nothing read from them holds.
+    moves_by_steps : bool
+        Whether what it finds misplaces rows by some steps at most, so that their hours hold.
     needs_places : bool
         Whether findings of misplaced series are left out.
+    needs_hours : bool
+        Whether findings of series that are misplaced by more than some steps are left out.
     """
 
     reads: ClassVar[tuple[Measurement, ...]] = ()
     schema: ClassVar[Schema | None] = None
     finds_misplaced: ClassVar[bool] = False
+    moves_by_steps: ClassVar[bool] = False
     needs_places: ClassVar[bool] = False
+    needs_hours: ClassVar[bool] = False
 
     def measure(self, part: MeasureInput) -> pl.DataFrame:
         """Raise NotImplementedError; checks with a `schema` override it to measure a part into one frame."""

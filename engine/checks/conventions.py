@@ -518,7 +518,8 @@ class StampCheck(BarCheck):
     """Stamps mark the ends of bars, or rows come a few steps late."""
 
     name, severities = "stamp", ("error", "warning")
-    reads, finds_misplaced = (CLOCK_PROFILE, ROW_DATES_MEASURED, CO_MOVES, ROUND_TIMES_MEASURED), True
+    reads = (CLOCK_PROFILE, ROW_DATES_MEASURED, CO_MOVES, ROUND_TIMES_MEASURED)
+    finds_misplaced = moves_by_steps = True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
         """Return `stamp` findings where the calendar fits: 1 to 3 steps off at edges, round times, or against other series."""

@@ -377,7 +377,7 @@ class FilledCheck(BarCheck):
     """Bars of a name that trades stand at the price before, as if a source had filled them in."""
 
     name, severities = "filled", ("warning",)
-    reads, needs_places = (QUIET_BARS,), True
+    reads, needs_hours = (QUIET_BARS,), True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
         """Return a warning per series and kind (without volume, with volume) of improbable quiet runs."""

@@ -310,7 +310,7 @@ def build_audit(
     explained = counted if reported is None else with_reported_events(counted, reported)
     survey = replace(explained, known=settle_known(explained.known, explained.prints))
     found = judge_survey(survey)
-    misplaced = misplaced_series(found)
+    misplaced = misplaced_series(found, by_hours=True)
     filled = pl.concat([empty(FILLED_SLOTS), *(filled_slots(one.measured, misplaced) for one in survey.checks)])
     tables = attribute_gaps(survey, calendar, options.dates, options.as_of, runner, filled)
     shares = [volume_shares(one.measured["unscheduled"]) for one in survey.checks]

@@ -11,7 +11,7 @@ from engine.checks.filled import filled_slots
 from engine.runtime.auditor import run_audit
 from engine.simulation.sessions import Instrument
 
-from tests.checks.feeds import LIQUID, MIXED, THIN, Feed, market, placed
+from tests.checks.feeds import LIQUID, MIXED, THIN, Feed, market, moved, placed
 
 JUNE = dt.date(2024, 6, 3), dt.date(2024, 6, 14)
 PRICES = ("open", "high", "low", "close")
@@ -163,3 +163,12 @@ def test_slots_of_misplaced_series_are_not_filled() -> None:
     named = feed.series.filter(pl.col("symbol") == "LIQ").select("symbol", "price_type", "interval")
     assert filled_slots(frames, named.clear())["filled"].sum() > 25
     assert filled_slots(frames, named).is_empty()
+
+
+@pytest.mark.parametrize(
+    ("by", "found"), [(dt.timedelta(minutes=1), ["filled", "stamp"]), (dt.timedelta(hours=4), ["clock"])]
+)
+def test_filled_bars_are_found_though_stamps_are_a_step_off_but_not_hours(by, found) -> None:
+    feed = moved(filled(market("XNYS", *JUNE), 1, 700, 30, volume=False), by)
+    said = check_bars(feed.rows, feed.series, feed.grid, feed.zone).filter(symbol="LIQ")
+    assert said["check_name"].unique().sort().to_list() == found
