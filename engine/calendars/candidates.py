@@ -19,11 +19,11 @@ from engine.errors import CalendarError
 from engine.schema import SEGMENTS, empty
 
 USUAL_HOURS = DATA / "usual_hours.csv"
-COLUMNS = {"code": pl.String, "zone": pl.String, "days": pl.String, "hours": pl.String}
+COLUMNS = dict.fromkeys(("code", "zone", "days", "hours", "pre", "post"), pl.String)
 
 
 def candidate_hours() -> pl.DataFrame:
-    """Usual hours of the codes to try: `code, zone, days, hours`, a row per code and set of weekdays, in order."""
+    """Usual hours of the codes to try: `code, zone, days, hours, pre, post`, a row per code and set of weekdays, in order."""
     return pl.read_csv(io.BytesIO(USUAL_HOURS.read_bytes()), schema=COLUMNS)
 
 
@@ -48,9 +48,12 @@ class UsualSegments(Mapping[str, pl.DataFrame]):
         made = {}
         for (code, zone), rows in candidate_hours().group_by("code", "zone", maintain_order=True):
             text = f'zone = "{zone}"\n'
-            for days, hours in rows.select("days", "hours").iter_rows():
-                spans = ", ".join(f'"{span}"' for span in hours.split("; "))
-                text += f'[[hours]]\ndays = "{days}"\nRTH = [{spans}]\n'
+            for days, *hours in rows.select("days", "hours", "pre", "post").iter_rows():
+                text += f'[[hours]]\ndays = "{days}"\n'
+                for label, spans in zip(("RTH", "PRE", "POST"), hours, strict=True):
+                    if spans is not None:
+                        quoted = ", ".join(f'"{span}"' for span in spans.split("; "))
+                        text += f"{label} = [{quoted}]\n"
             own = calendar_from_file(parse_calendar(USUAL_HOURS, text.encode()))
             made[str(code)] = own.segments_in_bounds(self.last - dt.timedelta(days=self.days), self.last)
         return made

@@ -38,6 +38,7 @@ BLOCK_CELLS = 8  # two hours: weekdays are compared by these, which thin series 
 EXTENDED = ("PRE", "RTH", "POST")
 USUAL_DAYS = 400
 NEAR_FIT, TRIED = 0.2, 8  # of the best usual hours; so many codes are tried on their exact sessions
+OTHER_ERA = 0.1  # of the rows: no more lie in the hours of other years and outside the usual ones
 
 KEY = list(SERIES)
 
@@ -157,7 +158,7 @@ def hours_to_try(segments: pl.DataFrame) -> list[pl.DataFrame]:
 
 
 def group_scores(
-    rows: Floats, weight: Floats, seasons: Ints, steps: Ints, masks: Mapping[int, tuple[Floats, Flags]]
+    rows: Floats, weight: Floats, seasons: Ints, steps: Ints, masks: Mapping[int, tuple[Floats, Floats, Flags]]
 ) -> Floats:
     """(score, inside, filled) x groups of one series and season, against the hours of its season; 0 where there are none.
 
@@ -174,11 +175,11 @@ def group_scores(
     of_weekday = per_weekday > LOST_SHARE * per_weekday.max(1, initial=0)[:, None]
     cases = [(season, step) for season in masks for step in np.unique(steps)]
     for season, step in cases:
-        mask, has_rows = masks[season]
+        mask, mask_of_rows, has_rows = masks[season]
         ours = np.flatnonzero((seasons == season) & (steps == step))
         if not len(ours) or not mask.any():
             continue
-        inside = weight[ours] @ np.max([np.roll(mask, -later) for later in range(step)], axis=0)
+        inside = weight[ours] @ np.max([np.roll(mask_of_rows, -later) for later in range(step)], axis=0)
         day = mask.reshape(7, DAY_CELLS).max(0)
         weekdays = np.repeat(of_weekday[ours] | ~has_rows, DAY_CELLS // BLOCK_CELLS, axis=1)
         block = mask.reshape(-1, BLOCK_CELLS).sum(1) * weekdays
@@ -188,8 +189,14 @@ def group_scores(
     return scores
 
 
-def session_weights(segments: pl.DataFrame, expected: ExpectedDays) -> dict[int, tuple[Floats, Flags]]:
-    """Per season (share of its days, by weekday, on which each quarter of a UTC week is in hours; weekdays with rows)."""
+def session_weights(segments: pl.DataFrame, expected: ExpectedDays) -> dict[int, tuple[Floats, Floats, Flags]]:
+    """Share of the days of each season, by weekday, on which each quarter of a UTC week is in hours.
+
+    Returns
+    -------
+    dict of season to (array, array, array)
+        The share of all expected days, that of the days with rows, and which weekdays have rows.
+    """
     quarter, days = CELL_MINUTES * MINUTE_US, expected.days
     season_of_day = season_numbers(days * DAY_US + DAY_US // 2)
     opens, closes = (segments[name].cast(TS).cast(pl.Int64).to_numpy() for name in ("segment_open", "segment_close"))
@@ -199,15 +206,18 @@ def session_weights(segments: pl.DataFrame, expected: ExpectedDays) -> dict[int,
     covered = (np.minimum(begins + quarter, closes[owner]) - np.maximum(begins, opens[owner])) / quarter
     at = np.minimum(np.searchsorted(days, begins // DAY_US), len(days) - 1)
     held = days[at] == begins // DAY_US
-    begins, covered, season = begins[held], covered[held], season_of_day[at[held]]
+    begins, covered, at = begins[held], covered[held], at[held]
+    season, cell = season_of_day[at], week_cells(begins)
     weights = {}
     for one in np.unique(season_of_day):
-        is_season = season_of_day == one
-        per_weekday = np.bincount((days[is_season] + 3) % 7, minlength=7)
-        has_rows = np.bincount((days[is_season & expected.has_rows] + 3) % 7, minlength=7) > 0
-        ours = season == one
-        total = np.bincount(week_cells(begins[ours]), weights=covered[ours], minlength=7 * DAY_CELLS)
-        weights[int(one)] = total / np.repeat(np.maximum(per_weekday, 1), DAY_CELLS), has_rows
+        is_season, ours = season_of_day == one, season == one
+        shares = []
+        for counted in (np.ones(len(days), bool), expected.has_rows):
+            per_weekday = np.bincount((days[is_season & counted] + 3) % 7, minlength=7)
+            chosen = ours & counted[at]
+            total = np.bincount(cell[chosen], weights=covered[chosen], minlength=7 * DAY_CELLS)
+            shares.append(total / np.repeat(np.maximum(per_weekday, 1), DAY_CELLS))
+        weights[int(one)] = shares[0], shares[1], per_weekday > 0
     return weights
 
 
@@ -216,8 +226,11 @@ def try_calendars(
     expected: ExpectedDays,
     others: Mapping[str, pl.DataFrame],
     usual: Mapping[str, pl.DataFrame],
+    least: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Scores of the calendars that were tried, best first: all of `others`, or the nearest 8 per series by `usual` hours.
+
+    Of the nearest, those are not tried whose usual hours hold too few rows for the least score that counts.
 
     Parameters
     ----------
@@ -227,6 +240,8 @@ def try_calendars(
         Calendars to try, the more usual ones first; each is looked up only if it is tried.
     usual : mapping of code to DataFrame of `schema.SEGMENTS`
         Their usual hours, without holidays; empty: all are tried.
+    least : DataFrame of `SERIES` and `least`, optional
+        Lowest score of each series that its caller has a use for; default 0.
     """
     tried = list(others) if profile.height else []
     if tried and usual:
@@ -234,7 +249,13 @@ def try_calendars(
         rough = calendar_scores(profile, usual, ExpectedDays.until(int(expected.days[-1]), USUAL_DAYS))
         near = rough.filter(pl.col("score") >= pl.col("score").max().over(KEY) - NEAR_FIT)
         ranked = near.sort("score", descending=True, maintain_order=True)
-        best = set(ranked.group_by(KEY, maintain_order=True).head(TRIED)["code"])
+        nearest = ranked.group_by(KEY, maintain_order=True).head(TRIED)
+        if least is not None:
+            # A harmonic mean is highest where all hours have rows.
+            held = (pl.col("inside") + OTHER_ERA).clip(upper_bound=1.0)
+            highest = 2 * held / (1 + held)
+            nearest = nearest.join(least, on=KEY).filter(highest >= pl.col("least"))
+        best = set(nearest["code"])
         tried = [code for code in tried if code in best]
     scored = calendar_scores(profile, {code: others[code] for code in tried}, expected)
     return scored.sort([*KEY, "score"], descending=[False] * len(KEY) + [True], maintain_order=True)
