@@ -54,7 +54,13 @@ KNOWN: Schema = {
 # `schema.COUNTERS` of series.
 COUNTER_SPANS: Schema = {"series": pl.Int32(), **{name: dtype for name, dtype in COUNTERS.items() if name != "symbol"}}
 SLOTS: Schema = {name: pl.Int32() for name in ("series", "ordinal", "first", "last")}
-FILES: Schema = {"source": pl.String(), "rows": pl.Int64(), "problem": pl.String()}
+# `symbols`: of the rows of a file, where they are few and all of its rows are known; null otherwise.
+FILES: Schema = {
+    "source": pl.String(),
+    "rows": pl.Int64(),
+    "problem": pl.String(),
+    "symbols": pl.List(pl.String()),
+}
 NAMED = ["symbol", "price_type"]
 AXES = "axes.json"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from engine import __version__
@@ -20,6 +22,7 @@ from engine.checks.findings import FINDINGS
 from engine.clock import Clock, WallClock
 from engine.display import Summarized, Summary
 from engine.export.formats.output_formats import write_bytes
+from engine.keys import expand_ranges, is_strictly_increasing, number_ranges, searchsorted_within
 from engine.quality.causes.cause_table import CAUSES, REPORTED
 from engine.quality.causes.priors import SURE
 from engine.quality.score import adjusted_quality
@@ -105,14 +108,43 @@ def with_strips(done: Audit, readers: Sequence[BarsReader]) -> Audit:
     wanted = set(shown["symbol"])
     having = [(reader, sorted(reader.symbols & wanted)) for reader in readers if reader.symbols & wanted]
     bars = pl.concat([empty(BAR), *(reader.bars(symbols) for reader, symbols in having[:MOST_READERS])])
-    margin = pl.duration(minutes=STRIP_MINUTES)
-    around = (
-        shown.select(*KEY, "gap_start", "gap_end")
-        .join(bars, on=["symbol", "price_type"])
-        .filter((pl.col("ts") >= pl.col("gap_start") - margin) & (pl.col("ts") < pl.col("gap_end") + margin))
-    )
-    strips = around.unique([*KEY, "gap_start", "ts"], maintain_order=True).sort(*KEY, "gap_start", "ts")
+    strips = bars_around_gaps(shown.select(*KEY, "gap_start", "gap_end"), bars, dt.timedelta(minutes=STRIP_MINUTES))
     return replace(done, tables={**done.tables, "strips": strips.select(list(STRIPS))})
+
+
+def bars_around_gaps(gaps: pl.DataFrame, bars: pl.DataFrame, margin: dt.timedelta) -> pl.DataFrame:
+    """Bars of each gap's series from `margin` before the gap to `margin` after it, sorted by gap and time.
+
+    Takes memory for the bars and for what it returns, whatever the number of gaps. Of bars of one series and stamp the
+    first counts.
+
+    Parameters
+    ----------
+    gaps : DataFrame
+        `symbol, price_type, interval, gap_start, gap_end`.
+    bars : DataFrame of `BAR`
+    margin : timedelta
+
+    Returns
+    -------
+    DataFrame
+        The columns of `gaps`, then `ts, close, volume` of each bar.
+    """
+    pair = ["symbol", "price_type"]
+    pairs = gaps.select(pair).unique(maintain_order=True).with_row_index("pair")
+    placed = bars.join(pairs, on=pair, maintain_order="left").with_columns(pl.col("pair").cast(pl.Int32))
+    if not is_strictly_increasing(placed, ["pair", "ts"]):
+        placed = placed.sort("pair", "ts", maintain_order=True).unique(["pair", "ts"], keep="first", maintain_order=True)
+    number = placed["pair"].to_numpy()
+    wanted = gaps.join(pairs, on=pair, maintain_order="left").sort(*KEY, "gap_start", maintain_order=True)
+    low, high = (np.searchsorted(number, wanted["pair"].to_numpy(), side=side) for side in ("left", "right"))
+    ts = placed["ts"].cast(pl.Int64).to_numpy()
+    edges = wanted.select(pl.col("gap_start") - margin, pl.col("gap_end") + margin).cast(pl.Int64)
+    first, end = (searchsorted_within(ts, edges[name].to_numpy(), low, high) for name in edges.columns)
+    count = np.maximum(end - first, 0)
+    owner, _ = number_ranges(count)
+    around = placed.select("ts", "close", "volume")[expand_ranges(first, count)]
+    return wanted.drop("pair")[owner].hstack(around)
 
 
 @check_arguments("done", "title", "sources", "verdict", "clock")

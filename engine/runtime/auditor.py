@@ -79,6 +79,7 @@ BLOCKS_PER_WORKER = 2
 A_WEEK = dt.timedelta(days=7)
 STORED = ("price_type", "open", "high", "low", "close", "volume", "vwap", "trades")  # of the bars of a store
 LARGE_BYTES = 16 << 20  # a smaller Parquet file is read like any other
+MOST_SYMBOLS_OF_FILE = 8  # that are kept: files of many symbols are mostly read again as a whole
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def audit(
     if not strips:
         return done
     readers = [
-        BarsReader(frozenset(part.series["symbol"]), partial(read_task_bars, task))
+        BarsReader(frozenset(part.series["symbol"]), partial(read_task_bars, task, read=part.files))
         for task, part in zip(tasks, parts, strict=True)
         if part.series.height
     ]
@@ -315,7 +316,7 @@ def build_audit(
     tables = attribute_gaps(survey, calendar, options.dates, options.as_of, runner, filled)
     shares = [volume_shares(one.measured["unscheduled"]) for one in survey.checks]
     tables["series"] = with_volume_shares(tables["series"], shares)
-    files = survey.files.sort("source", "rows", "problem", nulls_last=True)
+    files = survey.files.select(list(AUDIT_TABLES["files"])).sort("source", "rows", "problem", nulls_last=True)
     tables = {name: empty(schema) for name, schema in AUDIT_TABLES.items()} | tables | {"files": files}
     tables["incidents"] = proposed_incidents(tables["gaps"], tables["series"])
     of_tables = check_tables(tables | {"refused": survey.refused, "conflicts": survey.conflicts})
@@ -365,7 +366,7 @@ def survey_again(
             if isinstance(task, RowsTask):
                 again: PartTask = RowsTask(replace(task.rows, symbols=tuple(symbols)), own)
             else:
-                again = FilesTask(tuple(file for file in task.files if may_hold(file, symbols)), own)
+                again = FilesTask(files_with_symbols(task.files, symbols, part.files), own)
             surveys.append(survey_task(again))
     return join_surveys(at_base(surveys, own))
 
@@ -572,8 +573,16 @@ def read_survey(task: AuditTask, outcome: Path | EngineError) -> Survey:
         raise SourceError(outcome, f"{error}; remove it and audit again") from error
 
 
-def read_task_bars(task: PartTask, symbols: Sequence[str]) -> pl.DataFrame:
-    """Read bars of the given symbols in a task's sources once more, as `BAR` columns; of plain files base bars."""
+def read_task_bars(task: PartTask, symbols: Sequence[str], read: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Read bars of the given symbols in a task's sources once more, as `BAR` columns; of plain files base bars.
+
+    Parameters
+    ----------
+    task : FilesTask or RowsTask
+    symbols : sequence of str
+    read : DataFrame of `survey.FILES`, optional
+        What is known of the task's files: those without these symbols are not read.
+    """
     if isinstance(task, RowsTask):
         own = [symbol for symbol in symbols if not task.rows.symbols or symbol in task.rows.symbols]
         if not own:
@@ -583,7 +592,7 @@ def read_task_bars(task: PartTask, symbols: Sequence[str]) -> pl.DataFrame:
             pl.col(name).cast(dtype) if name in bars.columns else pl.lit(None, dtype).alias(name)
             for name, dtype in BAR.items()
         )
-    files = [file for file in task.files if may_hold(file, symbols)]
+    files = files_with_symbols(task.files, symbols, empty(FILES) if read is None else read)
     options = replace(task.options, keep_source=False)
     return bars_of(
         store_contents(read_scanned_files(files, (), options, task.name), options).session.snapshot(), symbols
@@ -634,13 +643,43 @@ def survey_files(files: Sequence[SourceFile], options: LoadOptions, name: str) -
         pl.DataFrame({"source": [str(file.path) for file in files]})
         .filter(~pl.col("source").is_in(unreadable))
         .join(by_file, on="source", how="left", maintain_order="left")
-        .select("source", pl.col("len").fill_null(0).alias("rows"), pl.lit(None, pl.String).alias("problem"))
+        .join(symbols_of_files(names, rejects), on="source", how="left", maintain_order="left")
+        .select("source", pl.col("len").fill_null(0).alias("rows"), pl.lit(None, pl.String).alias("problem"), "symbols")
     )
     return replace(
         with_refused_slots(survey, rejects, options.read.timezone, alone),
         refused=count_refused(rejects),
         conflicts=conflict_pairs(rejects, bars) if rejects.height else survey.conflicts,
         files=pl.concat([read, survey_of_problems(contents.problems).files]),
+    )
+
+
+def symbols_of_files(names: pl.DataFrame, rejects: pl.DataFrame) -> pl.DataFrame:
+    """`source, symbols` of files of which no row was refused and that hold at most 8 symbols.
+
+    Parameters
+    ----------
+    names : DataFrame
+        `source, symbol` of the rows that were read, without repeats.
+    rejects : DataFrame of `schema.REJECTS`
+        A row that was refused may be of any symbol once it is read with other options.
+    """
+    archive = pl.col("source").str.split("!").list.first()
+    whole = names.select(archive, "symbol").join(rejects.select(archive), on="source", how="anti")
+    held = whole.group_by("source").agg(pl.col("symbol").unique().sort().alias("symbols"))
+    return held.filter(pl.col("symbols").list.len() <= MOST_SYMBOLS_OF_FILE)
+
+
+def files_with_symbols(
+    files: Sequence[SourceFile], symbols: Sequence[str], read: pl.DataFrame
+) -> tuple[SourceFile, ...]:
+    """Files that may hold rows of any of the symbols: by the rows that were read of them (`survey.FILES`), else `may_hold`."""
+    held = read.drop_nulls("symbols").explode("symbols").filter(pl.col("symbols").is_in(symbols))
+    known, having = set(read.drop_nulls("symbols")["source"]), set(held["source"])
+    return tuple(
+        file
+        for file in files
+        if (str(file.path) in having if str(file.path) in known else may_hold(file, symbols))
     )
 
 
@@ -653,7 +692,7 @@ def may_hold(file: SourceFile, symbols: Sequence[str]) -> bool:
 
 def survey_of_problems(problems: Sequence[Problem]) -> Survey:
     """Survey of no series whose `files` list each problem, 0 rows and reason (ignored: after `PASSED_OVER`)."""
-    rows = [(one.path, 0, f"{PASSED_OVER}{one.reason}" if one.ignored else one.reason) for one in problems]
+    rows = [(one.path, 0, f"{PASSED_OVER}{one.reason}" if one.ignored else one.reason, None) for one in problems]
     return replace(Survey.none(), files=pl.DataFrame(rows, schema=dict(FILES), orient="row"))
 
 

@@ -199,7 +199,7 @@ def survey_rows(
         Rows that were refused.
     """
     axis = axis or AxisOptions()
-    files = pl.DataFrame([(source, rows.height, None)], schema=dict(FILES), orient="row")
+    files = pl.DataFrame([(source, rows.height, None, None)], schema=dict(FILES), orient="row")
     refused = count_refused(empty(REJECTS) if rejects is None else rejects)
     if rows.is_empty() or interval is None:
         return replace(Survey.none(), refused=refused, files=files)

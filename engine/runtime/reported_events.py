@@ -30,7 +30,7 @@ def with_reported_events(survey: Survey, rows: EventRows) -> Survey:
 
     Symbols are compared without case. An event of all symbols counts from the first to the last session of each series.
     """
-    files = pl.DataFrame([(name, count, None) for name, count in rows.files], schema=dict(FILES), orient="row")
+    files = pl.DataFrame([(name, count, None, None) for name, count in rows.files], schema=dict(FILES), orient="row")
     groups = list(peer_groups(survey.series)) if rows.events.height else []
     return replace(
         survey,
