@@ -84,14 +84,15 @@ def consequences(tables: Tables, found: pl.DataFrame) -> list[tuple[Row, str]]:
     """Findings that another one explains, with its fingerprint: gaps of misplaced series, gaps of every session."""
     misplaced = roots_of_series(found)
     of_series = {row[:3]: row[3] for row in misplaced.iter_rows()}
+    absent = found.filter(pl.col("check_name") == "absent_slots")["fingerprint"].to_list()
+    if not (of_series or absent):
+        return []
     gaps = tables["gaps"]
     unlike = gaps.join(misplaced, on=KEY, how="anti")
     right_outages = set(unlike["outage_id"].drop_nulls())
     right_causes = set(unlike.select(pl.format("{} {}", "cause", "interval").alias("name"))["name"].drop_nulls())
-    outage_of = {
-        (row["cause"], row["start_ts"], row["calendar"]): row["outage_id"] for row in tables["outages"].to_dicts()
-    }
-    absent = found.filter(pl.col("check_name") == "absent_slots")["fingerprint"].to_list()
+    outages = tables["outages"].select("cause", "start_ts", "calendar", "outage_id")
+    outage_of = {row[:3]: row[3] for row in outages.iter_rows()}
     named = set(gaps.filter(pl.col("outage_id").is_null()).select(*KEY, "cause").unique().iter_rows())
     first = next(iter(of_series.values()), "")
     done = []
