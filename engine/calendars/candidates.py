@@ -29,7 +29,10 @@ def candidate_hours() -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class UsualSegments(Mapping[str, pl.DataFrame]):
-    """Segments of each code's usual week up to a date, without holidays, eras and early closes; made at first use."""
+    """Segments of each code's usual week up to a date, without holidays, eras and early closes; made at first use.
+
+    Codes of the same hours have the same frame.
+    """
 
     last: dt.date
     days: int = 500
@@ -45,7 +48,8 @@ class UsualSegments(Mapping[str, pl.DataFrame]):
 
     @cached_property
     def _made(self) -> dict[str, pl.DataFrame]:
-        made = {}
+        made: dict[str, pl.DataFrame] = {}
+        code_of: dict[str, str] = {}
         for (code, zone), rows in candidate_hours().group_by("code", "zone", maintain_order=True):
             text = f'zone = "{zone}"\n'
             for days, *hours in rows.select("days", "hours", "pre", "post").iter_rows():
@@ -54,8 +58,11 @@ class UsualSegments(Mapping[str, pl.DataFrame]):
                     if spans is not None:
                         quoted = ", ".join(f'"{span}"' for span in spans.split("; "))
                         text += f"{label} = [{quoted}]\n"
-            own = calendar_from_file(parse_calendar(USUAL_HOURS, text.encode()))
-            made[str(code)] = own.segments_in_bounds(self.last - dt.timedelta(days=self.days), self.last)
+            first = code_of.setdefault(text, str(code))
+            if first not in made:
+                own = calendar_from_file(parse_calendar(USUAL_HOURS, text.encode()))
+                made[first] = own.segments_in_bounds(self.last - dt.timedelta(days=self.days), self.last)
+            made[str(code)] = made[first]
         return made
 
 

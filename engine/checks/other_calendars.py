@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -77,6 +78,11 @@ class ExpectedDays:
     days: Ints
     has_rows: Flags
 
+    @cached_property
+    def seasons(self) -> Ints:
+        """Season of each day (`clock_profile.season_numbers`)."""
+        return season_numbers(self.days * DAY_US + DAY_US // 2)
+
     @classmethod
     def of(cls, dates: pl.DataFrame) -> ExpectedDays:
         """Dates of `ROW_DATES` with >= 5 % of the usual rows, and those in gaps of at most 4 days between two of them."""
@@ -122,12 +128,16 @@ def calendar_scores(
     weight = share_of_total(rows) + np.where(weighed[:, None], share_of_total(volume), share_of_total(rows))
     spread = np.sum([np.roll(rows, late, axis=1) * (steps > late)[:, None] for late in range(steps.max())], axis=0)
     seasons = groups["season"].to_numpy()
-    made = []
+    made, best_of = [], {}
     for code, segments in calendars.items():
-        best = np.zeros((3, groups.height))
-        for spans in hours_to_try(segments):
-            scored = group_scores(spread, weight / 2, seasons, steps, session_weights(spans, expected))
-            best = np.where(scored[0] > best[0], scored, best)
+        # Codes of the same hours share a frame.
+        best = best_of.get(id(segments))
+        if best is None:
+            best = np.zeros((3, groups.height))
+            for spans in hours_to_try(segments):
+                scored = group_scores(spread, weight / 2, seasons, steps, session_weights(spans, expected))
+                best = np.where(scored[0] > best[0], scored, best)
+            best_of[id(segments)] = best
         made.append(
             groups.with_columns(pl.lit(code).alias("code"), *map(pl.Series, ("score", "inside", "filled"), best))
         )
@@ -197,8 +207,7 @@ def session_weights(segments: pl.DataFrame, expected: ExpectedDays) -> dict[int,
     dict of season to (array, array, array)
         The share of all expected days, that of the days with rows, and which weekdays have rows.
     """
-    quarter, days = CELL_MINUTES * MINUTE_US, expected.days
-    season_of_day = season_numbers(days * DAY_US + DAY_US // 2)
+    quarter, days, season_of_day = CELL_MINUTES * MINUTE_US, expected.days, expected.seasons
     opens, closes = (segments[name].cast(TS).cast(pl.Int64).to_numpy() for name in ("segment_open", "segment_close"))
     first, count = opens // quarter, -(-closes // quarter) - opens // quarter
     owner, number = number_ranges(count)
