@@ -134,7 +134,9 @@ def bars_around_gaps(gaps: pl.DataFrame, bars: pl.DataFrame, margin: dt.timedelt
     pairs = gaps.select(pair).unique(maintain_order=True).with_row_index("pair")
     placed = bars.join(pairs, on=pair, maintain_order="left").with_columns(pl.col("pair").cast(pl.Int32))
     if not is_strictly_increasing(placed, ["pair", "ts"]):
-        placed = placed.sort("pair", "ts", maintain_order=True).unique(["pair", "ts"], keep="first", maintain_order=True)
+        placed = placed.sort("pair", "ts", maintain_order=True).unique(
+            ["pair", "ts"], keep="first", maintain_order=True
+        )
     number = placed["pair"].to_numpy()
     wanted = gaps.join(pairs, on=pair, maintain_order="left").sort(*KEY, "gap_start", maintain_order=True)
     low, high = (np.searchsorted(number, wanted["pair"].to_numpy(), side=side) for side in ("left", "right"))

@@ -677,9 +677,7 @@ def files_with_symbols(
     held = read.drop_nulls("symbols").explode("symbols").filter(pl.col("symbols").is_in(symbols))
     known, having = set(read.drop_nulls("symbols")["source"]), set(held["source"])
     return tuple(
-        file
-        for file in files
-        if (str(file.path) in having if str(file.path) in known else may_hold(file, symbols))
+        file for file in files if (str(file.path) in having if str(file.path) in known else may_hold(file, symbols))
     )
 
 
