@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +140,14 @@ def column_statistics(rows: pl.DataFrame) -> str:
     bounds = {name: column_bounds(rows[name]) for name, dtype in rows.schema.items() if not dtype.is_nested()}
     low, high = ({name: pair[side] for name, pair in bounds.items()} for side in (0, 1))
     nulls = rows.select(pl.all().null_count()).row(0, named=True)
-    values = {"numRecords": rows.height, "minValues": low, "maxValues": high, "nullCount": nulls}
+    return statistics_text(rows.height, low, high, nulls)
+
+
+def statistics_text(
+    count: int, low: Mapping[str, object], high: Mapping[str, object], nulls: Mapping[str, int]
+) -> str:
+    """Delta statistics JSON of a row count and the bounds and null counts by column."""
+    values = {"numRecords": count, "minValues": low, "maxValues": high, "nullCount": nulls}
     return json.dumps(values, default=iso_8601, ensure_ascii=False)
 
 

@@ -1,6 +1,6 @@
 """Laws between the tables of one revision: bars, gaps, quality, sessions and symbols against one another.
 
-Bars are read folder by folder, `<interval>/<month>`, as every law holds within a session:
+Bars are read some months of an interval at a time, as every law holds within a session; where one is broken, month by month:
 
 - `counts`: present + missing = expected, and quality is their rate
 - `gaps`: the gaps of a series and session add up to its missing slots
@@ -31,6 +31,7 @@ SERIES = ("symbol", "price_type")
 BAR_COLUMNS = (*SERIES, "origin", "ts", "session", "n_base", "n_expected", "complete")
 SOURCES = ("quotes", "ticks", "open_interest")
 PER_CENT_TOLERANCE = 1e-9
+BYTES_AT_ONCE = 32 << 20  # of files of bars; one folder may have more
 NO_FILE: Sequence[Path] = ()
 
 
@@ -71,6 +72,8 @@ def cross_table_findings(
         columns = {column: dtype for column, dtype in TABLES[name].items() if column != "revision"}
         files = [scan_files(name, [path]).select(list(columns)).collect() for path in paths.get(name, NO_FILE)]
         small[name] = pl.concat([empty(columns), *files])
+    for name in ("gaps", "quality"):
+        small[name] = small[name].with_columns(pl.col("session").dt.strftime("%Y-%m").alias("month"))
     filled, small["gaps"] = small["gaps"].filter(~IS_MISSING), small["gaps"].filter(IS_MISSING)
     tables = _Tables(target, paths, broken, **small, has_as_of=entry.get("as_of") is not None)
     if tables.has("quality"):
@@ -82,42 +85,70 @@ def cross_table_findings(
         unlisted = rows.join(tables.symbols, on="symbol", how="anti", nulls_equal=True)
         yield from summary_finding(name, name, "symbols", unlisted, pl.lit("the symbol is not in `symbols`"))
     totals = []
-    for folder, files_of_folder in bar_folders(tables).items():
-        bars = read_bars(files_of_folder)
+    for interval, files_of_month in bar_batches(tables):
+        bars = read_bars(files_of_month)
         is_source = pl.col("origin") == "source"
         counted = bars.group_by("symbol").agg(is_source.sum().cast(pl.Int64).alias("count"), last=pl.col("ts").max())
         totals.append(counted.with_columns(has_bars=pl.lit(value=True)))
-        if f"bars/{folder}" not in broken and "bars" not in broken:
-            yield from check_folder(tables, folder, bars)
+        whole = [month for month in files_of_month if not broken & {f"bars/{interval}/{month}", "bars"}]
+        if whole and any(True for _ in check_months(tables, interval, whole, bars)):
+            for month in whole:
+                yield from check_months(tables, interval, [month], bars.filter(pl.col("month") == month))
     if not any(name.split("/")[0] in ("bars", *SOURCES) for name in broken):
         yield from check_row_totals(tables, totals)
 
 
 def bar_folders(tables: _Tables) -> dict[str, list[Path]]:
     """Bar files by `<interval>/<month>`, sorted; folders that only `quality` implies get an empty list."""
-    month = pl.concat_str("interval", pl.lit("/"), pl.col("session").dt.strftime("%Y-%m"))
-    in_quality = tables.quality.select(month.alias("folder"))["folder"].unique().to_list()
+    folder = pl.concat_str("interval", pl.lit("/"), "month")
+    in_quality = tables.quality.select(folder.alias("folder"))["folder"].unique().to_list()
     folders: dict[str, list[Path]] = {folder: [] for folder in in_quality}
     for path in tables.paths.get("bars", NO_FILE):
         folders.setdefault(path.parent.relative_to(tables.target / "bars").as_posix(), []).append(path)
     return dict(sorted(folders.items()))
 
 
-def read_bars(files: Sequence[Path]) -> pl.DataFrame:
-    """Read the bar columns that the checks need from some files into one frame; an empty frame without files."""
-    none = empty({name: TABLES["bars"][name] for name in BAR_COLUMNS})
-    return pl.concat(
-        [
-            none,
-            *(pl.read_parquet(path, columns=list(BAR_COLUMNS), hive_partitioning=False, glob=False) for path in files),
-        ]
-    )
+def bar_batches(tables: _Tables) -> Iterator[tuple[str, dict[str, list[Path]]]]:
+    """Yield (interval, files by month) of some months each, together at most `BYTES_AT_ONCE` or one month."""
+    batch: dict[str, list[Path]] = {}
+    former, held = "", 0
+    for folder, files in bar_folders(tables).items():
+        interval, _, month = folder.partition("/")
+        size = sum(path.stat().st_size for path in files)
+        if batch and (interval != former or held + size > BYTES_AT_ONCE):
+            yield former, batch
+            batch, held = {}, 0
+        batch[month] = files
+        former, held = interval, held + size
+    if batch:
+        yield former, batch
 
 
-def check_folder(tables: _Tables, folder: str, bars: pl.DataFrame) -> Iterator[Finding]:
-    """Yield findings on bars of one interval and month: slot counts, unknown sessions, `present`, bars in gaps."""
-    interval, _, month = folder.partition("/")
-    place = f"bars/{folder}"
+def read_bars(files_of_month: Mapping[str, Sequence[Path]]) -> pl.DataFrame:
+    """Read the bar columns that the checks need, and `month`, that of a file's folder; an empty frame without files."""
+    none = empty({name: TABLES["bars"][name] for name in BAR_COLUMNS}).with_columns(pl.lit("").alias("month"))
+    month_of = {str(path): month for month, files in files_of_month.items() for path in files}
+    if not month_of:
+        return none
+    rows = pl.scan_parquet(
+        list(month_of),
+        schema=dict(TABLES["bars"]),
+        hive_partitioning=False,
+        glob=False,
+        missing_columns="insert",
+        include_file_paths="file",
+    ).select(*BAR_COLUMNS, "file")
+    month = pl.col("file").replace_strict(month_of, return_dtype=pl.String)
+    return rows.select(*BAR_COLUMNS, month.alias("month")).collect()
+
+
+def check_months(tables: _Tables, interval: str, months: Sequence[str], bars: pl.DataFrame) -> Iterator[Finding]:
+    """Yield findings on bars of one interval and some months: slot counts, unknown sessions, `present`, bars in gaps.
+
+    Of several months a finding is no more than a sign that one of them has some.
+    """
+    place = f"bars/{interval}/{months[0]}"
+    bars = bars.filter(pl.col("month").is_in(months))
     assessed = assessed_bars(bars, tables.symbols, interval)
     is_over = (pl.col("n_base") > pl.col("n_expected")) | (
         pl.col("complete") != (pl.col("n_base") >= pl.col("n_expected"))
@@ -134,7 +165,7 @@ def check_folder(tables: _Tables, folder: str, bars: pl.DataFrame) -> Iterator[F
         yield from summary_finding("sessions", place, "sessions", outside, detail)
     if not tables.has("quality"):
         return
-    in_month = (pl.col("interval") == interval) & (pl.col("session").dt.strftime("%Y-%m") == month)
+    in_month = (pl.col("interval") == interval) & pl.col("month").is_in(months)
     quality = tables.quality.filter(in_month)
     yield from check_present(place, tables, assessed, quality, interval)
     if tables.has("gaps"):
@@ -182,7 +213,7 @@ def check_present(
     place: str, tables: _Tables, assessed: pl.DataFrame, quality: pl.DataFrame, interval: str
 ) -> Iterator[Finding]:
     """Yield findings of sessions with more on-grid bars than `present`, fewer (if all must be there) or no quality."""
-    key = [*SERIES, "session"]
+    key = [*SERIES, "session", "month"]
     counts = assessed.group_by(key).agg(pl.len().cast(pl.Int64).alias("bars"))
     joined = quality.select(*key, "expected", "present", "off_grid", "out_of_session").join(
         counts, on=key, how="full", coalesce=True, nulls_equal=True
@@ -218,16 +249,17 @@ def check_inside(place: str, assessed: pl.DataFrame, gaps: pl.DataFrame, quality
     """Yield one finding if sessions have more bars inside gaps than off-grid and out-of-session bars; else nothing."""
     if gaps.is_empty() or assessed.is_empty():
         return
-    spans = gaps.select(*SERIES, "gap_start", "gap_end").sort("gap_start")
-    stamps = assessed.select(*SERIES, "session", "ts").sort("ts")
+    series, key = [*SERIES, "month"], [*SERIES, "session", "month"]
+    spans = gaps.select(*series, "gap_start", "gap_end").sort("gap_start")
+    stamps = assessed.select(*key, "ts").sort("ts")
     with_gap = stamps.join_asof(
-        spans, left_on="ts", right_on="gap_start", by=list(SERIES), strategy="backward", check_sortedness=False
+        spans, left_on="ts", right_on="gap_start", by=series, strategy="backward", check_sortedness=False
     )
     in_gap = with_gap.filter(pl.col("ts") < pl.col("gap_end"))
-    inside = in_gap.group_by(*SERIES, "session").agg(pl.len().alias("inside"), pl.col("ts").min())
+    inside = in_gap.group_by(key).agg(pl.len().alias("inside"), pl.col("ts").min())
     # A bar off the grid may lie within a slot that no bar stands in.
-    odd = quality.select(*SERIES, "session", (pl.col("off_grid") + pl.col("out_of_session")).alias("odd"))
-    bad = inside.join(odd, on=[*SERIES, "session"], how="left").filter(pl.col("inside") > pl.col("odd").fill_null(0))
+    odd = quality.select(*key, (pl.col("off_grid") + pl.col("out_of_session")).alias("odd"))
+    bad = inside.join(odd, on=key, how="left").filter(pl.col("inside") > pl.col("odd").fill_null(0))
     yield from summary_finding(
         "bars", place, "inside", bad, pl.format("{} bars in a gap, the first at {}", "inside", "ts")
     )

@@ -5,7 +5,8 @@
    that are pinned; where a log is broken, what can still be read of it names the files.
 3. `check_files` compares each file that a revision pins with its name and its log: it exists, has the size, the
    SHA-256.
-4. `check_contents` reads those of the revision in question: rows, columns, statistics, order, folder, keys.
+4. `check_contents` reads those of the revision in question: rows, columns, statistics, order, folder, keys. Files are
+   taken many at a time (`content_batches`), and one by one where something is wrong.
 5. `agreement.cross_table_findings` compares the tables with one another.
 6. `check_strays` lists files that no revision pins.
 
@@ -30,6 +31,7 @@ from engine.export.dataset import STAGING, Dataset, open_dataset
 from engine.export.delta_table import DataFile
 from engine.export.file_statistics import differing_statistics, row_count
 from engine.export.maintenance.agreement import cross_table_findings
+from engine.export.maintenance.content_batches import faulty_folders
 from engine.export.maintenance.log_sums import altered_log_files
 from engine.export.maintenance.verify_findings import Finding, damaged, findings_frame, try_reading
 from engine.export.parquet import column_statistics
@@ -242,10 +244,12 @@ def check_contents(check: _Check, table: str, files: Mapping[str, DataFile]) -> 
     by_folder: dict[str, list[DataFile]] = {}
     for file in files.values():
         by_folder.setdefault(file.path.rpartition("/")[0], []).append(file)
-    for folder, held in sorted(by_folder.items()):
+    root = check.target / table
+    faulty = faulty_folders(root, table, by_folder, lambda rows: not column_faults(table, rows))
+    for folder, held in sorted((folder, by_folder[folder]) for folder in faulty):
         keys = []
         for file in held:
-            rows, why = try_reading(partial(read_rows, check.target / table / file.path))
+            rows, why = try_reading(partial(read_rows, root / file.path))
             if rows is None:
                 yield Finding.of(table, file, "readable", why)
                 continue
@@ -283,14 +287,12 @@ def content_faults(table: str, folder: str, file: DataFile, rows: pl.DataFrame) 
 def column_faults(table: str, rows: pl.DataFrame) -> list[str]:
     """Texts on missing, unknown and wrongly typed columns of rows; absent `revision` and `ADDED` ones are allowed."""
     # Files of an earlier version do not have these.
-    late = ("revision", *ADDED.get(table, ()))
-    wanted = {name: dtype for name, dtype in TABLES[table].items() if name not in late or name in rows.columns}
-    missing = [f"lacks {name}" for name in wanted if name not in rows.columns]
-    unknown = [f"has {name}" for name in rows.columns if name not in wanted]
+    late, held = ("revision", *ADDED.get(table, ())), dict(rows.schema)
+    wanted = {name: dtype for name, dtype in TABLES[table].items() if name not in late or name in held}
+    missing = [f"lacks {name}" for name in wanted if name not in held]
+    unknown = [f"has {name}" for name in held if name not in wanted]
     other_types = [
-        f"{name} is {rows.schema[name]}, not {dtype}"
-        for name, dtype in wanted.items()
-        if name in rows.columns and rows.schema[name] != dtype
+        f"{name} is {held[name]}, not {dtype}" for name, dtype in wanted.items() if name in held and held[name] != dtype
     ]
     return missing + unknown + other_types
 
