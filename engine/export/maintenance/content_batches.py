@@ -76,18 +76,16 @@ def are_whole(
 ) -> bool:
     """Whether all laws hold in these files, all files of their folders; may raise whatever reading raises."""
     # From memory: a map of a file that shrinks meanwhile kills the process.
-    contents = [io.BytesIO((root / file.path).read_bytes()) for file in files]
-    footers = [pq.read_metadata(content) for content in contents]  # type: ignore[no-untyped-call]
+    contents = [(root / file.path).read_bytes() for file in files]
+    footers = [pq.read_metadata(io.BytesIO(content)) for content in contents]  # type: ignore[no-untyped-call]
     first, counts = footers[0], [footer.num_rows for footer in footers]
     # The metadata have the Arrow schema, by which Polars reads columns.
     are_alike = all(footer.schema.equals(first.schema) and footer.metadata == first.metadata for footer in footers)
     if not are_alike or counts != [row_count(file) for file in files]:
         return False
-    if not has_right_columns(pl.DataFrame(schema=pl.read_parquet_schema(contents[0]))):
+    if not has_right_columns(pl.DataFrame(schema=pl.read_parquet_schema(io.BytesIO(contents[0])))):
         return False
-    for content in contents:
-        content.seek(0)
-    rows = pl.read_parquet(contents, hive_partitioning=False)
+    rows = pl.read_parquet([io.BytesIO(content) for content in contents], hive_partitioning=False)
     if rows.height != sum(counts):
         return False
     names = [file.path.rpartition("/")[0] for file in files]
