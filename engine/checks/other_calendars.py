@@ -128,7 +128,8 @@ def calendar_scores(
     weight = share_of_total(rows) + np.where(weighed[:, None], share_of_total(volume), share_of_total(rows))
     spread = np.sum([np.roll(rows, late, axis=1) * (steps > late)[:, None] for late in range(steps.max())], axis=0)
     seasons = groups["season"].to_numpy()
-    made, best_of = [], {}
+    made: list[pl.DataFrame] = []
+    best_of: dict[int, Floats] = {}
     for code, segments in calendars.items():
         # Codes of the same hours share a frame.
         best = best_of.get(id(segments))

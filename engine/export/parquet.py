@@ -143,9 +143,7 @@ def column_statistics(rows: pl.DataFrame) -> str:
     return statistics_text(rows.height, low, high, nulls)
 
 
-def statistics_text(
-    count: int, low: Mapping[str, object], high: Mapping[str, object], nulls: Mapping[str, int]
-) -> str:
+def statistics_text(count: int, low: Mapping[str, object], high: Mapping[str, object], nulls: Mapping[str, int]) -> str:
     """Delta statistics JSON of a row count and the bounds and null counts by column."""
     values = {"numRecords": count, "minValues": low, "maxValues": high, "nullCount": nulls}
     return json.dumps(values, default=iso_8601, ensure_ascii=False)

@@ -67,13 +67,7 @@ def cross_table_findings(
     """
     if broken & {"symbols", "exports"}:
         return
-    small = {}
-    for name in ("gaps", "quality", "symbols", "sessions"):
-        columns = {column: dtype for column, dtype in TABLES[name].items() if column != "revision"}
-        files = [scan_files(name, [path]).select(list(columns)).collect() for path in paths.get(name, NO_FILE)]
-        small[name] = pl.concat([empty(columns), *files])
-    for name in ("gaps", "quality"):
-        small[name] = small[name].with_columns(pl.col("session").dt.strftime("%Y-%m").alias("month"))
+    small = read_small_tables(paths)
     filled, small["gaps"] = small["gaps"].filter(~IS_MISSING), small["gaps"].filter(IS_MISSING)
     tables = _Tables(target, paths, broken, **small, has_as_of=entry.get("as_of") is not None)
     if tables.has("quality"):
@@ -96,6 +90,17 @@ def cross_table_findings(
                 yield from check_months(tables, interval, [month], bars.filter(pl.col("month") == month))
     if not any(name.split("/")[0] in ("bars", *SOURCES) for name in broken):
         yield from check_row_totals(tables, totals)
+
+
+def read_small_tables(paths: Mapping[str, Sequence[Path]]) -> dict[str, pl.DataFrame]:
+    """Read `gaps`, `quality`, `symbols` and `sessions`; the first two with the `month` of their sessions."""
+    small = {}
+    for name in ("gaps", "quality", "symbols", "sessions"):
+        columns = {column: dtype for column, dtype in TABLES[name].items() if column != "revision"}
+        files = [scan_files(name, [path]).select(list(columns)).collect() for path in paths.get(name, NO_FILE)]
+        small[name] = pl.concat([empty(columns), *files])
+    month = pl.col("session").dt.strftime("%Y-%m").alias("month")
+    return small | {name: small[name].with_columns(month) for name in ("gaps", "quality")}
 
 
 def bar_folders(tables: _Tables) -> dict[str, list[Path]]:

@@ -77,7 +77,7 @@ def are_whole(
     """Whether all laws hold in these files, all files of their folders; may raise whatever reading raises."""
     # From memory: a map of a file that shrinks meanwhile kills the process.
     contents = [(root / file.path).read_bytes() for file in files]
-    footers = [pq.read_metadata(io.BytesIO(content)) for content in contents]  # type: ignore[no-untyped-call]
+    footers = [pq.read_metadata(io.BytesIO(content)) for content in contents]
     first, counts = footers[0], [footer.num_rows for footer in footers]
     # The metadata have the Arrow schema, by which Polars reads columns.
     are_alike = all(footer.schema.equals(first.schema) and footer.metadata == first.metadata for footer in footers)
@@ -85,7 +85,7 @@ def are_whole(
         return False
     if not has_right_columns(pl.DataFrame(schema=pl.read_parquet_schema(io.BytesIO(contents[0])))):
         return False
-    rows = pl.read_parquet([io.BytesIO(content) for content in contents], hive_partitioning=False)
+    rows = pl.read_parquet(contents, hive_partitioning=False)
     if rows.height != sum(counts):
         return False
     names = [file.path.rpartition("/")[0] for file in files]
