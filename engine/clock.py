@@ -1,8 +1,12 @@
-"""Access to wall time: every reader of the current time takes a `Clock`, and only `WallClock` reads the machine's."""
+"""Access to wall time: every reader of the current time takes a `Clock`, and only `WallClock` reads the machine's.
+
+Limits of waits and durations are measured by `steady_seconds`.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import time
 from typing import Protocol, runtime_checkable
 
 
@@ -39,3 +43,8 @@ class ManualClock:
         if instant < self._now:
             raise ValueError(f"instant: received {instant}, earlier than this clock's {self._now}")
         self._now = instant
+
+
+def steady_seconds() -> float:
+    """Seconds of a clock that never jumps and tells no time of day: for limits of waits and durations."""
+    return time.monotonic()

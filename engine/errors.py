@@ -13,6 +13,8 @@ EngineError
 ├── StoreError
 │   └── CursorExpiredError          changes(since) is older than the log: read everything anew
 ├── StreamError                     a live source that does not answer, or refuses
+│   ├── AnswerError                 an answer that is too long, too large or cannot be read
+│   └── StreamStoppedError          a call that was left because the session was stopped
 ├── PluginError                     a plug-in that cannot be loaded, or failed: its name and package
 ├── WorkerError                     a task that killed every worker it was given to
 ├── ExportError                     a target that cannot be written or read
@@ -110,6 +112,14 @@ class CursorExpiredError(StoreError):
 
 class StreamError(EngineError):
     """A live source that cannot be reached, refuses, or answers nonsense."""
+
+
+class AnswerError(StreamError):
+    """An answer of a source's history that takes too long, is too large or cannot be read; others may be fine."""
+
+
+class StreamStoppedError(StreamError):
+    """A call of a live source that had not returned when the session was stopped."""
 
 
 class PluginError(EngineError):

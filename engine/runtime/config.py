@@ -274,12 +274,15 @@ class LivePart(Section):
         Longest time between two steps.
     overlap_seconds : float
         How much before the last exported bar of a symbol a start asks for bars again, as they may have been corrected.
+    history_seconds : float
+        Longest time that the source may take for requests of the past of a running session; 0: no limit.
     """
 
     grace_seconds: Seconds = 5.0
     queue_rows: int = Field(default=1_000_000, ge=1)
     poll_seconds: Seconds = 1.0
     overlap_seconds: Seconds = 300.0
+    history_seconds: Seconds = 3600.0
 
 
 class SourcePart(Section):

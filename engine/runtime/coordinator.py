@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple, cast
 
 import polars as pl
 
-from engine.errors import ParameterError, StreamError
+from engine.errors import AnswerError, ParameterError, StreamError, StreamStoppedError
 from engine.grid import GridSpec, SessionGrid, whole_years
 from engine.interval import Interval
 from engine.runtime.config import SessionConfig
@@ -316,8 +316,11 @@ class SessionCoordinator:
             if self.config.session.mode == "replay":  # all resolutions that files have of a symbol are loaded
                 resolutions = sorted(self.stream.available([symbol])[symbol], key=str)
             end = (self._now or ALWAYS[1]) + INSTANT
+            begin = ALWAYS[0]
+            if self.config.session.mode == "live" and self._dates[0] is not None:  # rows before are not appended
+                begin = dt.datetime.combine(self._dates[0], dt.time(), dt.UTC) - dt.timedelta(days=1)
             requests = [
-                HistoryRequest(symbol, kind, interval, ALWAYS[0], end, described.spec) for kind, interval in resolutions
+                HistoryRequest(symbol, kind, interval, begin, end, described.spec) for kind, interval in resolutions
             ]
             past = self.stream.fetch(requests)
             with self._transaction():
@@ -368,14 +371,14 @@ class SessionCoordinator:
         """Requests of what came between the last export and the start that the source has not answered yet."""
         return self._missed
 
-    def take_in_missed(self, deliveries: Iterable[Delivery]) -> None:
-        """Append the answer to `missed` as rows of the source, but not into gaps that the export has; nothing is missed then.
+    def take_in_missed(self, requests: Sequence[HistoryRequest], deliveries: Iterable[Delivery]) -> None:
+        """Append the answer to some of `missed` as rows of the source, but not into gaps that the export has.
 
         What was exported as missing is asked for by the retries of its gap, as without a restart.
         """
         with self._transaction():
             self._append(map(self._outside_known_gaps, deliveries), again=True)
-            self._missed = ()
+            self._missed = tuple(one for one in self._missed if one not in requests)
             if self.phase != "new":
                 self._derive_and_assess(force=True)
 
@@ -404,9 +407,12 @@ class SessionCoordinator:
                 break
             self._append(waiting)
         try:
-            self.take_in_missed(self.stream.fetch(self._missed) if self._missed else ())
+            self.take_in_missed(self._missed, self.stream.fetch(self._missed) if self._missed else ())
+        except StreamStoppedError:
+            raise
         except StreamError as error:
-            if self._past is None:
+            # A first start without any answer shows a mistake; an answer that cannot be used may be that of one symbol.
+            if self._past is None and not isinstance(error, AnswerError):
                 raise
             self.totals.notes = [*self.totals.notes, f"history: {error}; it is asked for again"]
 

@@ -99,10 +99,12 @@ class GapFiller:
         self._session.keep_state(self, "_asked")
         self._asked = {}
 
-    def due(self, now: dt.datetime, *, ask: bool = True) -> list[HistoryRequest]:
+    def due(
+        self, now: dt.datetime, *, ask: bool = True, leave: frozenset[str] = frozenset()
+    ) -> list[HistoryRequest]:
         """Schedule first retries of new gaps; return requests of gaps due by `now`, a symbol's next only once settled.
 
-        `ask`: whether requests are made at all now; without, they stay due.
+        `ask`: whether requests are made at all now; without, they stay due, as those of the symbols in `leave` do.
         """
         if not self._part.fill or not self._part.retries:
             return []
@@ -112,7 +114,7 @@ class GapFiller:
             self._session.keep_state(self, "_asked")
             snapshot = self._session.snapshot()
             names = snapshot.series.select("series", "symbol")
-            waiting = {request.symbol for request in self._asked}
+            waiting = leave | {request.symbol for request in self._asked}
             for key, kinds in base_kinds(snapshot).items():
                 gaps = current_gaps(snapshot, key).filter(pl.col("state").is_in(["open", "retrying"]))
                 new = gaps.filter(pl.col("next_retry").is_null())

@@ -3,8 +3,10 @@
 1. `LiveSession.start` registers the symbols, appends the rows that an earlier process exported (`resume`), and
    requests the rest of the history and of today from the source.
 2. `step` advances to now; `run` does so whenever rows arrive, until it is told to stop, and writes the last revision.
-3. Requests for the past may block: they run in a thread of their own, and `step` appends their answers.
-4. Consumers are called after each step; an error of one of them is recorded, and ends neither the session nor the
+3. Requests for the past may block: they run in a thread of their own, and `step` appends their answers. In `run` every
+   other call of the source has a thread too, and is left when the session is stopped (`InterruptibleStream`).
+4. An answer that cannot be used is asked for again in halves, so that one symbol's history is not that of the others.
+5. Consumers are called after each step; an error of one of them is recorded, and ends neither the session nor the
    others.
 """
 
@@ -14,13 +16,13 @@ import datetime as dt
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 from engine.arguments import check_arguments, one_name
-from engine.clock import Clock, WallClock
-from engine.errors import EngineError, ParameterError, PluginError, StreamError
+from engine.clock import Clock, WallClock, steady_seconds
+from engine.errors import AnswerError, EngineError, ParameterError, PluginError, StreamError, StreamStoppedError
 from engine.interval import Interval
 from engine.plugins import SOURCES as PLUGINS
 from engine.plugins import Plugin, plugin_named
@@ -30,8 +32,10 @@ from engine.runtime.deployments import exporter
 from engine.runtime.gap_filler import GapFiller, HistoryEndpoint
 from engine.runtime.options import CalendarMap
 from engine.runtime.resume import Continuation
+from engine.sources.streams.bounded_calls import Worker
 from engine.sources.streams.contract import Delivery, HistoryRequest, Stream
 from engine.sources.streams.folder import FolderStream
+from engine.sources.streams.interruptible import InterruptibleStream
 from engine.store.session_data import SessionData
 from engine.store.symbol_data import SymbolSessionData
 
@@ -46,6 +50,7 @@ class Requested(NamedTuple):
     requests: tuple[HistoryRequest, ...]
     answer: Future[list[Delivery]]
     is_missed: bool
+    asked_at: float  # of `steady_seconds`
 
 
 class LiveSession:
@@ -73,21 +78,31 @@ class LiveSession:
         self.clock = clock or WallClock()
         self.session = SessionData(incomplete=config.session.incomplete)
         self.errors: deque[str] = deque(maxlen=ERRORS_KEPT)
+        self.error_count = 0
+        """Errors so far, also those that `errors` does not hold any more."""
+        self.history_requests = {"answered": 0, "failed": 0}
+        """Requests of the past after the start, by outcome."""
+        self.step_seconds = 0.0
+        """Duration of the last step, its export included."""
+        self.last_step_at: float | None = None
+        """When the last step ended (`steady_seconds`); None before the start is done."""
         self.consumers: list[Consumer] = []
+        self.source = InterruptibleStream(stream)
         grace = dt.timedelta(seconds=config.live.grace_seconds)
         self.coordinator = SessionCoordinator(
-            config, stream, self._describe, self.session, exporter(config, self.clock), grace=grace
+            config, self.source, self._describe, self.session, exporter(config, self.clock), grace=grace
         )
         self.filler = GapFiller(self.session, config.gaps)
         self._endpoint = HistoryEndpoint(config.gaps.interval_seconds)
+        self._left_alone: dict[str, HistoryEndpoint] = {}  # symbols whose answers cannot be used
         self._calendars = CalendarMap(config.session.calendar, tuple(config.session.calendars.items()))
-        self._pool = ThreadPoolExecutor(1, "backfill") if fetch_aside else None
+        self._worker = Worker("backfill") if fetch_aside else None
         self._requested: deque[Requested] = deque()
 
     def start(self) -> None:
         """Load symbols with exported and past rows (default from yesterday), subscribe, and advance to now."""
         now = self.clock.now()
-        symbols = list(self.config.session.symbols) or sorted(self.stream.available([]))
+        symbols = list(self.config.session.symbols) or sorted(self.source.available([]))
         if not symbols:
             raise ParameterError("session.symbols: none given, and the source names none; valid: the symbols to stream")
         first = self.config.session.start or now.date() - dt.timedelta(days=1)
@@ -101,10 +116,11 @@ class LiveSession:
         if self.coordinator.missed:
             self._endpoint.failed(now)
         self._ask(now)
+        self.last_step_at = steady_seconds()
 
     def step(self) -> Step:
         """Take in backfills, advance to now, request gaps due, call consumers (errors recorded); return the step."""
-        now = self.clock.now()
+        now, begun = self.clock.now(), steady_seconds()
         before = self.session.snapshot().session_date
         self._take_answers()
         step = self.coordinator.advance(now)
@@ -113,27 +129,34 @@ class LiveSession:
         if self.config.session.end is None:
             self.coordinator.look_ahead(now.date() + DAYS_AHEAD)
         self._ask(now)
+        self.last_step_at = steady_seconds()
+        self.step_seconds = self.last_step_at - begun
         for consumer in self.consumers:
             try:
                 consumer(self.session, step)
             except Exception as error:  # noqa: BLE001 - a consumer's mistake is not the session's
                 name = getattr(consumer, "__name__", consumer)
-                self.errors.append(f"consumer {name}: {type(error).__name__}: {error}")
+                self._record(f"consumer {name}: {type(error).__name__}: {error}")
         return step
 
     def run(self, stop: threading.Event) -> Step:
         """Start if new; step until `stop` is set, source exhausted or last session over; return the step of closing.
 
-        It ends when `stop` is set, the source is exhausted, or its last session is over.
+        It ends when `stop` is set, the source is exhausted, or its last session is over. A call of the source that is
+        running when `stop` is set is left; one that hands over what has come, or closes the source, has a second.
         """
+        self.source.stop = stop
         try:
             if self.coordinator.phase == "new":
                 self.start()
             while not stop.is_set() and self.coordinator.current is not None:
-                self.stream.wait(self.config.live.poll_seconds)
+                self.source.wait(self.config.live.poll_seconds)
                 self.step()
-                if self.stream.status().exhausted and not self._requested:
+                if self.source.status().exhausted and not self._requested:
                     break
+        except StreamStoppedError:
+            if not stop.is_set():
+                raise
         finally:
             last = self.close()
         return last
@@ -141,17 +164,21 @@ class LiveSession:
     def close(self) -> Step:
         """Take what has come, close the source, cancel queued backfills without waiting, export; return the final step.
 
-        An error of taking is recorded in `errors`: what was there before is exported all the same.
+        An error of taking or of closing the source is recorded in `errors`: what was there before is exported all the same.
         """
         if self.coordinator.phase in ("waiting", "running"):
             try:
                 self._take_answers()
                 self.coordinator.advance(self.clock.now())
             except EngineError as error:
-                self.errors.append(f"close: {error}")
-        self.stream.close()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+                self._record(f"close: {error}")
+        for call in (self.source.status, self.source.close):  # the last state is that before closing
+            try:
+                call()
+            except EngineError as error:
+                self._record(f"close: {error}")
+        if self._worker is not None:
+            self._worker.end()
         return self.coordinator.stop()
 
     def add_symbol(self, symbol: str) -> None:
@@ -169,45 +196,88 @@ class LiveSession:
             symbol, self._calendars.of(symbol), segments=part.segments, source=self.config.source.kind
         )
 
+    def _record(self, error: str) -> None:
+        """Add a line to `errors` and count it."""
+        self.errors.append(error)
+        self.error_count += 1
+
     def _ask(self, now: dt.datetime) -> None:
         """Request what was missed before the start, and gaps whose retry is due, unless the endpoint is left alone now."""
-        if self._endpoint.is_ready(now) and not any(one.is_missed for one in self._requested):
-            self._request(self.coordinator.missed, is_missed=True)
-        self._request(self.filler.due(now, ask=self._endpoint.is_ready(now)))
+        is_ready = self._endpoint.is_ready(now)
+        waiting = frozenset(symbol for symbol, own in self._left_alone.items() if not own.is_ready(now))
+        if is_ready and not any(one.is_missed for one in self._requested):
+            missed = [one for one in self.coordinator.missed if one.symbol not in waiting]
+            self._request(missed, is_missed=True)
+        self._request(self.filler.due(now, ask=is_ready, leave=waiting))
 
     def _request(self, requests: Sequence[HistoryRequest], *, is_missed: bool = False) -> None:
         """Fetch requests in the backfill thread, queueing the answer; without a thread fetch and append now."""
         if not requests:
             return
-        if self._pool is None:
-            done: Future[list[Delivery]] = Future()
-            try:
-                done.set_result(self.stream.fetch(requests))
-            except EngineError as error:
-                done.set_exception(error)
-            self._requested.append(Requested(tuple(requests), done, is_missed))
-            self._take_answers()
+        if self._worker is not None:
+            answer = self._worker.submit(self.stream.fetch, requests)
+            self._requested.append(Requested(tuple(requests), answer, is_missed, steady_seconds()))
             return
-        self._requested.append(Requested(tuple(requests), self._pool.submit(self.stream.fetch, requests), is_missed))
+        done: Future[list[Delivery]] = Future()
+        try:
+            done.set_result(self.stream.fetch(requests))
+        except EngineError as error:
+            done.set_exception(error)
+        self._requested.append(Requested(tuple(requests), done, is_missed, steady_seconds()))
+        self._take_answers()
 
     def _take_answers(self) -> None:
         """Append arrived answers in request order and settle their gaps; after an error only the endpoint pauses."""
-        now = self.clock.now()
+        self._leave_overdue()
         while self._requested and self._requested[0].answer.done():
-            requests, answer, is_missed = self._requested.popleft()
+            requests, answer, is_missed, _ = self._requested.popleft()
             error = answer.exception()
             if error is not None:
-                self.errors.append(f"backfill: {error}")
-                self._endpoint.failed(now)
-                self.filler.fail(requests)
+                self._fail(requests, error, is_missed=is_missed)
                 continue
             self._endpoint.answered()
+            self.history_requests["answered"] += len(requests)
+            for symbol in {request.symbol for request in requests}:
+                self._left_alone.pop(symbol, None)
             if is_missed:
-                self.coordinator.take_in_missed(answer.result())
+                self.coordinator.take_in_missed(requests, answer.result())
                 continue
             with self.session.transaction():
                 self.coordinator.take_in(answer.result(), "backfill", again=True)
-                self.filler.settle(requests, now)
+                self.filler.settle(requests, self.clock.now())
+
+    def _fail(self, requests: tuple[HistoryRequest, ...], error: BaseException, *, is_missed: bool) -> None:
+        """Halve requests whose answer cannot be used, and leave a single one's symbol alone; else leave the endpoint alone."""
+        if isinstance(error, AnswerError) and len(requests) > 1:
+            half = len(requests) // 2
+            self._request(requests[:half], is_missed=is_missed)
+            self._request(requests[half:], is_missed=is_missed)
+            return
+        now = self.clock.now()
+        self._record(f"backfill: {error}")
+        self.history_requests["failed"] += len(requests)
+        if isinstance(error, AnswerError):
+            own = HistoryEndpoint(self.config.gaps.interval_seconds)
+            self._left_alone.setdefault(requests[0].symbol, own).failed(now)
+        else:
+            self._endpoint.failed(now)
+        if not is_missed:
+            self.filler.fail(requests)
+
+    def _leave_overdue(self) -> None:
+        """Leave a fetch that has not returned in `history_seconds` to its thread, and count all that wait as failed."""
+        limit = self.config.live.history_seconds
+        if not limit or self._worker is None or not self._requested:
+            return
+        if steady_seconds() - self._requested[0].asked_at < limit or self._requested[0].answer.done():
+            return
+        self._worker.end()
+        self._worker = Worker("backfill")
+        waiting, self._requested = self._requested, deque()
+        for one in waiting:
+            one.answer.cancel()
+            reason = f"the source has not answered in {limit:g} s ([live] history_seconds)"
+            self._fail(one.requests, StreamError(reason), is_missed=one.is_missed)
 
 
 def open_stream(config: SessionConfig, clock: Clock | None = None) -> Stream:
