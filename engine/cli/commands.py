@@ -11,6 +11,7 @@ from typer.models import CommandInfo
 from engine.cli import audit_command as _audit
 from engine.cli import calendar_command as _calendars
 from engine.cli import check_command as _check
+from engine.cli import live_command as _live
 from engine.cli import maintenance_commands as _upkeep
 from engine.cli import mending_commands as _mend
 from engine.cli import query_commands as _ask
@@ -37,6 +38,7 @@ _COMMANDS = (
     _calendars,
     _upkeep,
     _session,
+    _live,
 )  # importing them is what adds their commands
 _ORDER = (
     "demo",

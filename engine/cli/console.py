@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from engine.cli.terminal_text import escape_unprintable, write_error
 
@@ -26,6 +26,11 @@ class _Manners:
 def set_quiet(*, quiet: bool) -> None:
     """Set whether this process suppresses summaries, notes and progress; answers and errors are always printed."""
     _Manners.quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Whether --quiet was given."""
+    return _Manners.quiet
 
 
 def print_rows(title: str, frame: pl.DataFrame, limit: int, *, as_json: bool) -> None:
@@ -109,7 +114,7 @@ def is_progress_visible() -> bool:
 
 
 class watching:  # noqa: N801 - used as a function
-    """Context manager: a function that redraws a table on standard error while a session runs.
+    """Context manager that is called to redraw a table on standard error while a session runs.
 
     What it is given is a function that makes title and table: it is called a few times a second at most.
     """
@@ -118,19 +123,26 @@ class watching:  # noqa: N801 - used as a function
         self._enabled = enabled and is_progress_visible()
         self._shown_at = 0.0
 
-    def __enter__(self) -> Any:  # noqa: ANN401 - a function
+    def __enter__(self) -> Self:
         if not self._enabled:
-            return lambda _: None
+            return self
         from rich.console import Console
         from rich.live import Live
 
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._live.start()
-        return self.redraw
+        return self
 
-    def redraw(self, make: Callable[[], tuple[str, pl.DataFrame]]) -> None:
+    @property
+    def is_shown(self) -> bool:
+        """Whether a table is shown."""
+        return self._enabled
+
+    def __call__(self, make: Callable[[], tuple[str, pl.DataFrame]]) -> None:
         """Call `make` and redraw its (title, frame) on standard error; within 0.25 s of the last redraw do nothing."""
+        if not self._enabled:
+            return
         import time
 
         from engine.cli.table_layout import render_table

@@ -1,15 +1,12 @@
-"""Commands that run a session from a configuration: `engine config check`, `engine replay`, `engine live`."""
+"""Commands that run a session from a configuration: `engine config check`, `engine replay`; `engine live` is in `live_command`."""
 
 # Rooms are imported inside the commands: `engine --help` answers without loading Polars, DuckDB or a calendar.
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -112,53 +109,8 @@ def replay(
     session.load()
     with watching(enabled=watch and not as_json) as show:
         for one in session.paced(time.sleep):
-            show(lambda one=one: watch_table(session.coordinator, session.session, one, None))
+            show(partial(watch_table, session.coordinator, session.session, one, None))
     print_session(session.coordinator, session.session, whole, as_json=as_json)
-
-
-@app.command()
-def live(
-    config: ConfigFile,
-    watch: Annotated[bool, typer.Option(help="Show symbols, bars, gaps and lag as they grow.")] = True,
-    as_json: AsJson = False,
-) -> None:
-    """Run a live session until Ctrl-C or SIGTERM, then write the last revision and print the state.
-
-    Example: engine live session.toml
-    """
-    from engine.runtime.config import SessionConfig
-    from engine.runtime.live import LiveSession, open_stream
-
-    whole = SessionConfig.read(config)
-    if whole.session.mode != "live":
-        raise usage_error(f"{config}: session.mode: received {whole.session.mode!r}; valid for this command: live")
-    session = LiveSession(whole, open_stream(whole))
-    with stop_on_signal() as stop, watching(enabled=watch and not as_json) as show:
-        session.consumers.append(
-            lambda _, one: show(
-                lambda: watch_table(session.coordinator, session.session, one, session.stream.status().lag_seconds)
-            )
-        )
-        session.run(stop)
-    errors = [*session.errors, *filter(None, [session.stream.status().error])]
-    print_session(session.coordinator, session.session, whole, errors, as_json=as_json)
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """Context with an event that SIGINT or SIGTERM sets, instead of ending the process; then restore the handlers."""
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
-
-    former = {one: signal.signal(one, on_signal) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for one, handler in former.items():
-            signal.signal(one, handler)
 
 
 def override_replay(config: SessionConfig, speed: str | None, step: str | None, export: Path | None) -> SessionConfig:

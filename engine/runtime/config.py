@@ -276,6 +276,8 @@ class LivePart(Section):
         How much before the last exported bar of a symbol a start asks for bars again, as they may have been corrected.
     history_seconds : float
         Longest time that the source may take for requests of the past of a running session; 0: no limit.
+    report_seconds : float
+        Time between two lines of the state that `engine live` writes; 0: none.
     """
 
     grace_seconds: Seconds = 5.0
@@ -283,6 +285,7 @@ class LivePart(Section):
     poll_seconds: Seconds = 1.0
     overlap_seconds: Seconds = 300.0
     history_seconds: Seconds = 3600.0
+    report_seconds: Seconds = 60.0
 
 
 class SourcePart(Section):

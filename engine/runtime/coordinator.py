@@ -82,7 +82,10 @@ class Step:
 
 @dataclass
 class SessionTotals:
-    """Counts of a session since it was loaded; `rows` counts each appended row once, duplicates and corrections too."""
+    """Counts of a session since it was loaded; `rows` counts each appended row once, duplicates and corrections too.
+
+    `revision` is the last one that was written.
+    """
 
     rows: int = 0
     duplicates: int = 0
@@ -90,6 +93,7 @@ class SessionTotals:
     derived: int = 0
     steps: int = 0
     exports: int = 0
+    revision: int | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -585,7 +589,7 @@ class SessionCoordinator:
         """Export a change of the symbols in live mode, whatever the cadence; that goes on as it was."""
         if is_changed and self.config.session.mode == "live" and self._export is not None and self._now is not None:
             self.totals.exports += 1
-            self._export(self.session)
+            self.totals.revision = self._export(self.session)
 
     def _write(self) -> int | None:
         """Export the store, record the time, count the export; return the revision, None without an exporter."""
@@ -593,7 +597,8 @@ class SessionCoordinator:
             return None
         self._exported_at = self._now
         self.totals.exports += 1
-        return self._export(self.session)
+        self.totals.revision = self._export(self.session)
+        return self.totals.revision
 
 
 def primary_price_type(known: SymbolSessionData, plan: SubscriptionPlan) -> str:

@@ -99,9 +99,7 @@ class GapFiller:
         self._session.keep_state(self, "_asked")
         self._asked = {}
 
-    def due(
-        self, now: dt.datetime, *, ask: bool = True, leave: frozenset[str] = frozenset()
-    ) -> list[HistoryRequest]:
+    def due(self, now: dt.datetime, *, ask: bool = True, leave: frozenset[str] = frozenset()) -> list[HistoryRequest]:
         """Schedule first retries of new gaps; return requests of gaps due by `now`, a symbol's next only once settled.
 
         `ask`: whether requests are made at all now; without, they stay due, as those of the symbols in `leave` do.

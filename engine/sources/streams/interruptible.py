@@ -89,9 +89,7 @@ class InterruptibleStream:
         """Result of a call that is made after the stop too, and has a second then."""
         return self._call(name, GRACE_SECONDS, method, *args, **options)
 
-    def _call(
-        self, name: str, grace_seconds: float, method: Callable[P, T], *args: P.args, **options: P.kwargs
-    ) -> T:
+    def _call(self, name: str, grace_seconds: float, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Result of a call of the stream; one that is left keeps its thread, and later calls get another one."""
         if self.stop is None:
             return method(*args, **options)
