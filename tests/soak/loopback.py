@@ -6,7 +6,7 @@
         vendor.drop("frame")                # in the middle of a frame
 
 What is published goes to the history at once, whether anybody is connected or not; so a test knows what is true. Faults
-are ordered beforehand: `drop_at` ends the next connections at a point of their handshake (`silent`: says nothing at all), `rest_faults` are the next
+are ordered beforehand: `drop_at` ends the next connections at a point of their handshake (`silent`: says nothing at all; `unconfirmed`: never confirms a subscription), `rest_faults` are the next
 answers of the historical endpoint, a status or a body. `while_answering` is called when an answer is made up and not yet sent.
 """
 
@@ -205,6 +205,8 @@ class Loopback:
                     channels[channel].update if order["action"] == "subscribe" else channels[channel].difference_update
                 )
                 change(symbols)
+        if stage == "unconfirmed":
+            return
         await client.send(packed([{"T": "subscription", **{name: sorted(have) for name, have in channels.items()}}]))
         self._ends(client, stage, "acked")
 

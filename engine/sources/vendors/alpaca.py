@@ -41,6 +41,7 @@ DAY_NS = 86_400 * SECOND_NS
 NEW_YORK = "America/New_York"
 POLL_SECONDS = 0.25
 FULL_SECONDS = 0.02
+CLOSE_SECONDS = 2.0  # a thread that is in a lookup of a name is left
 
 
 class AlpacaStream:
@@ -174,7 +175,7 @@ class AlpacaStream:
         self._queue.close()
         if self._connection is not None:
             self._connection.stop()
-            self._filler.join(self._options.timeout_seconds)
+            self._filler.join(CLOSE_SECONDS)
 
     def connected(self) -> None:
         """Listener: the vendor accepted the connection; mark connected and count it."""

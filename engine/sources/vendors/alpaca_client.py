@@ -11,7 +11,9 @@ How the client (0.44) behaves, and what is done about it here:
 - Parsed stamps lose their nanoseconds, and a malformed message raises there: raw messages are asked for.
 - `stop` takes effect at the next message, or after five seconds; without a subscription the client spins at full speed.
   So the loop is run here, begins with the first subscription, and is ended by cancelling it.
-- Requests to the historical endpoint have no time-out and are repeated after fixed pauses: both are set here.
+- Requests to the historical endpoint have no time-out, follow page tokens without end and are repeated after fixed pauses:
+  their limits stand below the client, in `bounded_http`.
+- A vendor that accepts a connection and never confirms the subscription is waited for without limit: `_consume` ends that.
 - `websockets` writes frames, the keys among them, to a logger at level DEBUG: it gets one that is silent.
 """
 
@@ -21,21 +23,23 @@ import asyncio
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol, cast
 
 import requests
-from requests.adapters import HTTPAdapter
+from urllib3.exceptions import DecodeError, HTTPError
 
-from engine.errors import StreamError
+from engine.errors import AnswerError, StreamError, StreamStoppedError
 from engine.interval import Interval
 from engine.schema import Kind
+from engine.sources.streams.bounded_calls import Worker, result_of
 from engine.sources.streams.receive_queue import Row
 from engine.sources.vendors.alpaca_options import Access
 from engine.sources.vendors.alpaca_rows import Message, past_rows
+from engine.sources.vendors.bounded_http import Answer, BoundedAdapter, plain_reason
 
 with warnings.catch_warnings():
     # The client still uses the former API of websockets, which warns when it is imported.
@@ -67,6 +71,10 @@ KINDS: Mapping[str, Kind] = {channel: kind for kind, channels in CHANNELS.items(
 TIMEFRAMES: Mapping[Interval, TimeFrame] = {Interval(1, "m"): TimeFrame.Minute, Interval(1, "d"): TimeFrame.Day}
 AGAIN = {429, 500, 502, 503, 504}
 PING_SECONDS, PONG_SECONDS, CLOSE_SECONDS, START_SECONDS, STOP_SECONDS = 10, 20, 1, 10, 0.1
+QUEUED_FRAMES = 64  # read and not handled yet; with `frame_bytes` a bound of memory
+PIECE_SECONDS: Mapping[Kind, float] = {"bars": 200 * 86_400.0, "quotes": 1_800.0, "ticks": 1_800.0}
+MOST_NAMES, MOST_REASON = 5, 300
+TOO_LARGE_CODE, UNCONFIRMED_CODE = 1009, 4000  # of the WebSocket protocol; of ours
 REFUSALS = 3  # so often in a row the keys are refused until they are taken to be wrong
 
 logging.getLogger("alpaca").addHandler(logging.NullHandler())
@@ -108,6 +116,7 @@ class ReportingStream(DataStream):
     listener: Listener
     access: Access
     announced: set[tuple[str, str]]
+    confirmed: asyncio.Event
     refusals = 0
 
     async def _start_ws(self) -> None:
@@ -118,14 +127,16 @@ class ReportingStream(DataStream):
         self.announced = set()
         try:
             # The client itself waits without limit for the vendor's first words.
-            await asyncio.wait_for(super()._start_ws(), self.access.timeout_seconds)
+            self.confirmed = asyncio.Event()
+            await asyncio.wait_for(super()._start_ws(), self.access.login_seconds)
         except Exception as error:
             is_refused = isinstance(error, ValueError) and "auth failed" in str(error)
+            silent = isinstance(error, TimeoutError) and f"no login in {self.access.login_seconds:g} s"
             self.refusals = self.refusals + 1 if is_refused else 0
             if self.refusals >= REFUSALS:
                 self._should_run = False
                 cast("asyncio.Event", self._stop_stream_event).set()
-            self.listener.lost(f"cannot connect: {type(error).__name__} {error}")
+            self.listener.lost(f"cannot connect: {silent or f'{type(error).__name__} {error}'}")
             raise
         self.refusals = 0
         self.listener.connected()
@@ -148,18 +159,38 @@ class ReportingStream(DataStream):
 
     async def _consume(self) -> bool:
         """Read until the feed ends: True if silent, False if a frame was unreadable, raise if broken; report each."""
+        confirmation = asyncio.create_task(self._await_confirmation())
         try:
             is_stale = await super()._consume()
         except WebSocketException as error:
-            self.listener.lost(f"{type(error).__name__} {error}")
+            self.listener.lost(self._reason_of(error))
             raise
         except Exception as error:  # noqa: BLE001 - whatever a frame may do to the client's parser
             if self._should_run:
                 self.listener.garbage(f"{type(error).__name__} {error}")
             return False
+        finally:
+            confirmation.cancel()
         if is_stale:
             self.listener.lost(f"nothing came for {self.access.quiet_seconds} s")
         return is_stale
+
+    async def _await_confirmation(self) -> None:
+        """End a connection whose subscription the vendor does not confirm in time; the client makes another one."""
+        try:
+            await asyncio.wait_for(self.confirmed.wait(), self.access.login_seconds)
+        except TimeoutError:
+            if self._ws is not None:
+                await self._ws.close(UNCONFIRMED_CODE)
+
+    def _reason_of(self, error: WebSocketException) -> str:
+        """Why a connection ended: a frame too large, a subscription that was not confirmed, or in the client's words."""
+        sent = getattr(getattr(error, "sent", None), "code", None)
+        if sent == TOO_LARGE_CODE:
+            return f"a frame of the stream is larger than {self.access.frame_bytes:,} bytes (frame_bytes)"
+        if sent == UNCONFIRMED_CODE:
+            return f"the subscription was not confirmed in {self.access.login_seconds:g} s"
+        return f"{type(error).__name__} {error}"
 
     async def _dispatch(self, msg: dict[str, Any]) -> None:
         """Pass a message to its handler, then report it if it is an error or confirms subscriptions."""
@@ -167,6 +198,7 @@ class ReportingStream(DataStream):
         if msg.get("T") == "error":
             self.listener.failed(f"{msg.get('msg')} ({msg.get('code')})")
         if msg.get("T") == "subscription":
+            self.confirmed.set()
             self.listener.subscribed({kind: set(msg.get(channels[0]) or ()) for kind, channels in CHANNELS.items()})
 
     async def change(self, add: Iterable[tuple[str, str]], remove: Iterable[tuple[str, str]]) -> None:
@@ -253,7 +285,10 @@ class Connection:
 
 
 class History:
-    """Client of the vendor's historical endpoint, with retries.
+    """Client of the vendor's historical endpoint, with limits and retries.
+
+    A long range is asked for in pieces (`pieces_of`); time and bytes of each piece are limited, over all of its pages,
+    attempts and pauses.
 
     Parameters
     ----------
@@ -276,30 +311,69 @@ class History:
 
         Raises
         ------
+        AnswerError
+            The answer takes too long, is too large or cannot be read.
         StreamError
             The vendor refuses, or does not answer after all attempts.
         """
-        last = end - timedelta(microseconds=1)  # the vendor's end is included
-        return self._with_retries(partial(self._request, resolution, list(symbols), start, last))
+        found: list[Row] = []
+        for begin, until in pieces_of(resolution, len(symbols), start, end):
+            until_ns = round(until.timestamp() * 1_000_000) * 1_000
+            rows = self._piece(resolution, list(symbols), begin, until)
+            # The vendor's end is included.
+            found += [row for row in rows if type(row[1]) is not int or row[1] < until_ns]
+        return sorted(found, key=lambda row: row[0])
 
-    def _with_retries(self, ask: Callable[[], list[Row]]) -> list[Row]:
+    def _piece(
+        self, resolution: tuple[Kind, Interval | None], symbols: list[str], start: datetime, end: datetime
+    ) -> list[Row]:
+        """Rows of one piece, `end` included, asked for in a thread that is left when its time is over."""
+        answer, worker = Answer(self._access.timeout_seconds, self._access.answer_bytes), Worker("alpaca history")
+        asked = worker.submit(self._with_retries, partial(self._request, resolution, symbols, start, end), answer)
+        worker.end()
+        what = f"alpaca: history of {describe_request(resolution, symbols, start, end)}"
+        try:
+            # The thread itself ends in time but in a lookup of a name, or where bytes come drop by drop.
+            return result_of(asked, what, seconds=answer.seconds, stop=self._stopped)
+        except StreamError as error:
+            if isinstance(error, StreamStoppedError):
+                raise
+            problem = error if asked.done() else answer.overdue()
+            raise type(problem)(f"{what}: {problem}") from error
+        finally:
+            answer.abort()
+
+    def _with_retries(self, ask: Callable[[Answer], list[Row]], answer: Answer) -> list[Row]:
         """Result of `ask`, retried after growing pauses on 429, 5xx or no answer; StreamError if refused or at last."""
         for attempt in range(1, self._attempts + 1):
+            answer.begin_attempt()
             try:
-                return ask()
+                return ask(answer)
             except _PROBLEMS as error:
+                answer.check_time()
                 problem, status = error, getattr(error, "status_code", None)
             is_final = isinstance(problem, APIError) and status not in AGAIN
-            pause = reconnect_delay(attempt, *self._access.backoff_seconds)
+            pause = min(reconnect_delay(attempt, *self._access.backoff_seconds), answer.seconds_left)
             if is_final or attempt == self._attempts or self._stopped.wait(pause):
                 break
-        raise StreamError(
-            f"alpaca: the historical endpoint gave no answer in {attempt} of {self._attempts} attempts "
-            f"(status {status}): {type(problem).__name__} {self._access.clean(problem)[:200]}"
+        if isinstance(problem, APIError):
+            reason = f" (status {status}): {problem}"
+        else:
+            reason = f": {plain_reason(problem, answer)}"
+        is_answer = isinstance(problem, _UNREADABLE) and not isinstance(problem, requests.RequestException | APIError)
+        is_answer |= isinstance(problem, requests.exceptions.JSONDecodeError)
+        raise (AnswerError if is_answer else StreamError)(
+            f"no {'readable ' if is_answer else ''}answer in {attempt} of {self._attempts} attempts"
+            f"{self._access.clean(reason)[:MOST_REASON]}"
         )
 
     def _request(
-        self, resolution: tuple[Kind, Interval | None], symbols: list[str], start: datetime, end: datetime
+        self,
+        resolution: tuple[Kind, Interval | None],
+        symbols: list[str],
+        start: datetime,
+        end: datetime,
+        answer: Answer,
     ) -> list[Row]:
         """Rows of one request, `end` included, sorted by symbol and oldest first within each."""
         kind, interval = resolution
@@ -312,29 +386,44 @@ class History:
         client = (CryptoHistoricalDataClient if is_crypto else StockHistoricalDataClient)(
             self._access.key, self._access.secret, raw_data=True, url_override=self._access.rest_url
         )
-        set_time_limit(client, self._access.timeout_seconds)
+        set_limits(client, answer)
         request, call = (_CRYPTO if is_crypto else _STOCK)[kind]
         found: Mapping[str, list[Message] | None] = getattr(client, call)(request(**given))
         return [row for symbol, told in sorted(found.items()) for row in past_rows(kind, symbol, told or [])]
 
 
-class TimedAdapter(HTTPAdapter):
-    """Gives every request a time limit; the client gives none."""
+def pieces_of(
+    resolution: tuple[Kind, Interval | None], symbols: int, start: datetime, end: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    """Yield consecutive parts of `[start, end)`, of whole minutes but the last: so long that a usual answer fits its limits.
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
+    Daily bars are one part; of other kinds a part has `PIECE_SECONDS[kind]` of one symbol, and of many symbols less.
+    """
+    kind, interval = resolution
+    seconds = PIECE_SECONDS[kind] / max(symbols, 1)
+    step = timedelta(seconds=max(seconds // 60, 1) * 60)
+    if interval is not None and not interval.is_intraday:
+        step = max(end - start, step)
+    while start < end:
+        until = min(start + step, end)
+        yield start, until
+        start = until
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:  # noqa: ANN401
-        """Send a request with this adapter's time limit, which overrides any given one."""
-        return super().send(request, *args, **{**kwargs, "timeout": self._seconds})
+
+def describe_request(
+    resolution: tuple[Kind, Interval | None], symbols: Sequence[str], start: datetime, end: datetime
+) -> str:
+    """Kind, symbols and range of a request for messages; of many symbols the first ones."""
+    names = ", ".join(symbols[:MOST_NAMES])
+    names += f" and {len(symbols) - MOST_NAMES} more" if len(symbols) > MOST_NAMES else ""
+    return f"{resolution[0]} of {names} from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}"
 
 
-def set_time_limit(client: RESTClient, seconds: float) -> None:
-    """Change the client in place: each request gets a time limit of `seconds`, and its own retries are switched off."""
+def set_limits(client: RESTClient, answer: Answer) -> None:
+    """Change the client in place: its requests are parts of the answer, and its own retries are switched off."""
     client._retry = 0  # noqa: SLF001 - asking again is done in one place, with a back-off that can be ended
     for scheme in ("http://", "https://"):
-        client._session.mount(scheme, TimedAdapter(seconds))  # noqa: SLF001
+        client._session.mount(scheme, BoundedAdapter(answer))  # noqa: SLF001
 
 
 def make_stream(access: Access) -> ReportingStream:
@@ -343,8 +432,9 @@ def make_stream(access: Access) -> ReportingStream:
         "ping_interval": PING_SECONDS,
         "ping_timeout": PONG_SECONDS,
         "close_timeout": CLOSE_SECONDS,
-        "open_timeout": access.timeout_seconds,
-        "max_queue": 1024,
+        "open_timeout": access.login_seconds,
+        "max_size": access.frame_bytes,
+        "max_queue": QUEUED_FRAMES,
         "logger": _SILENT,
     }
     given: dict[str, Any] = {
@@ -360,7 +450,8 @@ def make_stream(access: Access) -> ReportingStream:
     return stream
 
 
-_PROBLEMS = (APIError, requests.RequestException, ValueError, TypeError, AttributeError, KeyError)
+_UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, RecursionError, DecodeError)
+_PROBLEMS = (APIError, requests.RequestException, HTTPError, *_UNREADABLE)
 _STOCK: Mapping[Kind, tuple[Any, str]] = {
     "bars": (StockBarsRequest, "get_stock_bars"),
     "quotes": (StockQuotesRequest, "get_stock_quotes"),

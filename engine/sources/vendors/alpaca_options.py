@@ -12,6 +12,8 @@ from engine.errors import ParameterError, StreamError
 from engine.toml_text import read_regular_text
 
 FEEDS = ("iex", "sip", "crypto")
+MEGABYTE = 2**20
+LOGIN_SECONDS = 10.0
 KEY, SECRET = "APCA_API_KEY_ID", "APCA_API_SECRET_KEY"
 
 
@@ -27,6 +29,13 @@ class Access:
     timeout_seconds: float
     quiet_seconds: float | None
     backoff_seconds: tuple[float, float]
+    answer_bytes: int
+    frame_bytes: int
+
+    @property
+    def login_seconds(self) -> float:
+        """Time limit of a connection with its login, and of the confirmation of a subscription."""
+        return min(self.timeout_seconds, LOGIN_SECONDS)
 
     def clean(self, text: object) -> str:
         """The value as text with the key and the secret replaced by `***`."""
@@ -53,7 +62,12 @@ class AlpacaOptions:
     again_seconds : float
         When a backfill is fetched once more; 0: never.
     timeout_seconds : float
-        For the vendor's answer, to a request or to a login.
+        For a whole answer of the historical endpoint: all pages, bytes, attempts and pauses. A connection, a login and the
+        confirmation of a subscription have at most 10 s of it each.
+    answer_bytes : int
+        Most bytes of such an answer.
+    frame_bytes : int
+        Most bytes of a frame of the stream.
     quiet_seconds : float, optional
         Reconnect when nothing came for so long.
     attempts : int
@@ -72,7 +86,9 @@ class AlpacaOptions:
     backoff_seconds: tuple[float, float] = (1.0, 30.0)
     overlap_seconds: float = 300.0
     again_seconds: float = 30.0
-    timeout_seconds: float = 10.0
+    timeout_seconds: float = 60.0
+    answer_bytes: int = 128 * MEGABYTE
+    frame_bytes: int = 4 * MEGABYTE
     quiet_seconds: float | None = None
     attempts: int = 5
     bounds: Mapping[str, int] = field(default_factory=dict)
@@ -92,6 +108,9 @@ class AlpacaOptions:
             raise ParameterError(
                 f"backoff_seconds: received {self.backoff_seconds}; valid: (shortest, longest) above 0"
             )
+        for name in ("timeout_seconds", "answer_bytes", "frame_bytes"):
+            if not getattr(self, name) > 0:
+                raise ParameterError(f"{name}: received {getattr(self, name)}; valid: above 0")
         if self.attempts < 1:
             raise ParameterError(f"attempts: received {self.attempts}; valid: 1 or more")
 
@@ -125,6 +144,8 @@ class AlpacaOptions:
             self.timeout_seconds,
             self.quiet_seconds,
             self.backoff_seconds,
+            self.answer_bytes,
+            self.frame_bytes,
         )
 
 
