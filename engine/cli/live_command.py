@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import thread as pool_threads
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from types import FrameType
@@ -191,7 +192,9 @@ def stop_on_signal(log: LiveLog, manager: ServiceManager) -> Iterator[threading.
 
 def is_left_behind(there: set[threading.Thread]) -> bool:
     """Whether a thread that was started meanwhile would hold the end of the process."""
-    mine = [one for one in threading.enumerate() if one not in there and not one.daemon]
+    # Pools of threads, as asyncio has one for lookups of names, are waited for although their threads are daemons.
+    pooled = getattr(pool_threads, "_threads_queues", {})
+    mine = [one for one in threading.enumerate() if one not in there and (not one.daemon or one in pooled)]
     for one in mine:  # most have only not ended yet
         with suppress(RuntimeError):
             one.join(0.1)

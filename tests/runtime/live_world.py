@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -119,13 +120,20 @@ class Morning:
         ]
 
 
-def launch(folder: Path, **environment: str) -> subprocess.Popen[str]:
+def launch(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
     """`engine live` of the folder's `live.toml` as a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from engine.cli import main; main()", "live", str(folder / "live.toml"), "--json"],
+        [sys.executable, "-c", "from engine.cli import main; main()", "live", str(folder / "live.toml"), "--json", *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "POLARS_MAX_THREADS": "1", **environment},
     )  # fmt: skip
+
+
+def is_up(process: subprocess.Popen[str]) -> bool:
+    """Whether the handlers of signals stand: until then a signal would end the process as it does any other."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 def until(test: Callable[[], bool], what: str, seconds: float = 90.0) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import signal
-import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -21,7 +20,18 @@ from engine.sources.streams.contract import Delivery
 from engine.store.session_data import SessionData
 from polars.testing import assert_frame_equal
 
-from tests.runtime.live_world import MINUTE, ONE_MINUTE, OPEN, HandStream, Morning, bars, configured, launch, until
+from tests.runtime.live_world import (
+    MINUTE,
+    ONE_MINUTE,
+    OPEN,
+    HandStream,
+    Morning,
+    bars,
+    configured,
+    is_up,
+    launch,
+    until,
+)
 
 
 def started(**more: object) -> Morning:
@@ -301,7 +311,7 @@ def test_live_told_to_stop_exports_the_last_revision_and_exits_0(tmp_path: Path,
     process = launch(tmp_path)
     try:
         time.sleep(1)
-        until(lambda: process.poll() is None and _is_up(process), "the session")
+        until(lambda: process.poll() is None and is_up(process), "the session")
         drop(tmp_path / "drops", "two", 20, 5, start)
         time.sleep(3)
         process.send_signal(how)
@@ -311,13 +321,6 @@ def test_live_told_to_stop_exports_the_last_revision_and_exits_0(tmp_path: Path,
     assert process.returncode == 0, err
     assert json.loads(out)["exports"] >= 1
     assert exported(tmp_path).height >= 20
-
-
-def _is_up(process: subprocess.Popen[str]) -> bool:
-    # The handlers stand once the session runs: until then a signal would end the process as it does any other.
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
-    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 def test_live_killed_goes_on_after_a_restart_as_if_nothing_had_been(tmp_path: Path) -> None:
