@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import thread as pool_threads
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ import typer
 
 from engine.cli.app import AsJson, app
 from engine.cli.console import watching
-from engine.cli.exit_codes import FAILED, report_error
+from engine.cli.exit_codes import FAILED, INTERRUPTED, USAGE, report_error
 from engine.cli.live_output import LiveLog, LiveReporter
 from engine.cli.parsing import usage_error
 from engine.cli.session_commands import ConfigFile, print_session, watch_table
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from engine.runtime.live import LiveSession
     from engine.runtime.service_manager import ServiceManager
     from engine.sources.streams.contract import Stream
+
+SHOW_CURSOR = b"\x1b[?25h"  # which a table that is redrawn has hidden
 
 
 @app.command()
@@ -55,23 +58,19 @@ def live(
     try:
         with log.warnings_as_events():
             run_live(config, log, metrics, watch=watch and not log_json, as_json=as_json)
-    except BaseException as error:
-        # A thread that is left in a call, such as a lookup of a name, would hold the end of the process.
-        if not is_left_behind(there):
-            if log_json and isinstance(error, Exception) and not isinstance(error, typer.Exit):
-                raise typer.Exit(log_error(log, error)) from None
-            raise
-        code = (
-            error.exit_code
-            if isinstance(error, typer.Exit)
-            else log_error(log, error)
-            if log_json
-            else report_error(error)
-        )
+    except typer.Exit as ended:
+        code = ended.exit_code
+    except Exception as error:
+        if not log_json and not is_left_behind(there):
+            raise  # it is reported as for other commands
+        code = log_error(log, error) if log_json else report_error(error)
+    # A thread that is left in a call, such as a lookup of a name, would hold the end of the process.
     if is_left_behind(there):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+    if code:
+        raise typer.Exit(code)
 
 
 def run_live(config: ConfigFile, log: LiveLog, metrics: str | None, *, watch: bool, as_json: bool) -> None:
@@ -157,7 +156,7 @@ def serving(session: LiveSession, address: str | None, log: LiveLog) -> Iterator
 def stop_on_signal(log: LiveLog, manager: ServiceManager) -> Iterator[threading.Event]:
     """Context with an event that SIGINT or SIGTERM sets, instead of ending the process; then restore the handlers.
 
-    A second SIGINT is KeyboardInterrupt.
+    A second SIGINT ends the process at once.
     """
     stop = threading.Event()
     heard: SimpleQueue[int | None] = SimpleQueue()
@@ -168,7 +167,11 @@ def stop_on_signal(log: LiveLog, manager: ServiceManager) -> Iterator[threading.
         del frame
         heard.put(number)
         if number == signal.SIGINT and next(interrupts, True):
-            raise KeyboardInterrupt
+            # What is committed is whole; an exception would write the last revision on its way out.
+            os.write(
+                2, (SHOW_CURSOR if sys.stderr.isatty() else b"") + b"engine: interrupted again; no last revision\n"
+            )
+            os._exit(INTERRUPTED)
 
     def set_stop() -> None:
         while (number := heard.get()) is not None:
@@ -201,17 +204,13 @@ def is_left_behind(there: set[threading.Thread]) -> bool:
     return any(one.is_alive() for one in mine)
 
 
-def log_error(log: LiveLog, error: BaseException) -> int:
-    """Write an error as an event; return the exit code that it has."""
-    from engine.cli.exit_codes import INTERRUPTED, USAGE
+def log_error(log: LiveLog, error: Exception) -> int:
+    """Write an error as an event, an unexpected one with its trace; return the exit code that it has."""
     from engine.errors import EngineError
 
-    if isinstance(error, KeyboardInterrupt):
-        log.write("failed", "interrupted", "error")
-        return INTERRUPTED
-    log.write(
-        "failed",
-        str(error) if isinstance(error, EngineError) else f"unexpected {type(error).__name__}: {error}",
-        "error",
-    )
-    return USAGE if isinstance(error, EngineError) else FAILED
+    if isinstance(error, EngineError):
+        log.write("failed", str(error), "error")
+        return USAGE
+    trace = "".join(traceback.format_exception(error))
+    log.write("failed", f"unexpected {type(error).__name__}: {error}", "error", trace=trace)
+    return FAILED
