@@ -19,7 +19,9 @@ from engine.runtime.demo import demonstrate
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-NOT_RUN = {"text", "sql"}  # output and commands of other programs; SQL runs in tests/query/test_live_tables.py
+# Output and commands of other programs; SQL runs in tests/query/test_live_tables.py, units and manifests are checked in
+# tests/test_deployment.py.
+NOT_RUN = {"text", "sql", "ini", "yaml"}
 # An option or path of the reader's own machine: such a line is parsed by its command and not run.
 FOREIGN = re.compile(r"^(make|pip|python|\. |#)|/data/|^engine (run|audit|reconcile) (data|databento|Data)/")
 

@@ -95,3 +95,12 @@ readinto  # io.BufferedReader calls it
 formatwarning  # warnings.formatwarning: Python calls it
 requested_schema  # the Arrow PyCapsule protocol names it
 layout_markdown  # docs/sources.md is compared with it
+# http.server calls or reads these.
+address_family
+server_version
+sys_version
+do_HEAD
+log_message
+# requests and urllib3 read these.
+_.pool_classes_by_scheme
+ConnectionCls

@@ -267,8 +267,16 @@ def instant(at: dt.datetime, now: dt.datetime) -> str:
     text = f"{at:%H:%M} UTC" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M} UTC"
     minutes = max(round((at - now).total_seconds() / 60), 0)
     days, hours, left = minutes // 1440, minutes // 60 % 24, minutes % 60
-    far = [f"{days} d"] * bool(days) + [f"{hours} h"] * bool(hours) + [f"{left} min"] * (not days)
-    return f"{text} (in {' '.join(far)})"
+    far = (
+        f"{days} d {hours} h"
+        if days
+        else f"{hours} h {left} min"
+        if hours and left
+        else f"{hours} h"
+        if hours
+        else f"{left} min"
+    )
+    return f"{text} (in {far})"
 
 
 def short_list(names: Sequence[str]) -> str:

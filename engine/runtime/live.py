@@ -143,7 +143,7 @@ class LiveSession:
         """Start if new; step until `stop` is set, source exhausted or last session over; return the step of closing.
 
         It ends when `stop` is set, the source is exhausted, or its last session is over. A call of the source that is
-        running when `stop` is set is left; one that hands over what has come, or closes the source, has a second.
+        running when `stop` is set is left; those that hand over what has come, or close the source, have 2 seconds together.
         """
         self.source.stop = stop
         try:

@@ -83,7 +83,6 @@ class LiveServer:
 
     def __init__(self, live: LiveSession, host: str, port: int, page: Page) -> None:
         class Server(ThreadingHTTPServer):
-            daemon_threads = True
             address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
         try:

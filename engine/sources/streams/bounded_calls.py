@@ -60,13 +60,34 @@ class Worker:
             del item, answer, call  # rows of an answer are not kept until the next call
 
 
+class Grace:
+    """Time that calls have together after they should end, counted from when that was seen first.
+
+    Parameters
+    ----------
+    seconds : float
+        Of all calls together.
+    least_seconds : float
+        Of each call, also when the time of all is over.
+    """
+
+    def __init__(self, seconds: float, least_seconds: float) -> None:
+        self._seconds, self._least = seconds, least_seconds
+        self._seen_at: float | None = None
+
+    def is_over(self, begun: float, now: float) -> bool:
+        """Whether a call that began then (`steady_seconds`) is to be left now."""
+        self._seen_at = now if self._seen_at is None else self._seen_at
+        return now - self._seen_at >= self._seconds and now - begun >= self._least
+
+
 def result_of(
     answer: Future[T],
     what: str,
     *,
     seconds: float | None = None,
     stop: threading.Event | None = None,
-    grace_seconds: float = 0.0,
+    grace: Grace | None = None,
 ) -> T:
     """Result of a call, or what it raised.
 
@@ -78,7 +99,9 @@ def result_of(
     seconds : float, optional
         Longest wait; default without limit.
     stop : Event, optional
-        Ends the wait when it is set, `grace_seconds` later.
+        Ends the wait when it is set.
+    grace : Grace, optional
+        Time that the call has after that; default none.
 
     Raises
     ------
@@ -87,12 +110,10 @@ def result_of(
     StreamError
         The call has not returned in `seconds`.
     """
-    begun, stopped_at = steady_seconds(), None
+    begun = steady_seconds()
     while not wait([answer], LOOK_SECONDS).done:
         now = steady_seconds()
-        if stopped_at is None and stop is not None and stop.is_set():
-            stopped_at = now
-        if stopped_at is not None and now - stopped_at >= grace_seconds:
+        if stop is not None and stop.is_set() and (grace is None or grace.is_over(begun, now)):
             raise StreamStoppedError(f"{what} had not returned when the session was stopped; it was left")
         if seconds is not None and now - begun >= seconds:
             raise StreamError(f"{what} has not returned in {seconds:g} s; it was left")

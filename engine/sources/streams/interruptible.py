@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 from engine.errors import StreamStoppedError
-from engine.sources.streams.bounded_calls import Worker, result_of
+from engine.sources.streams.bounded_calls import Grace, Worker, result_of
 from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, Stream, StreamStatus, Subscription
 
-GRACE_SECONDS = 1.0  # of a call that hands over what has come, or closes, after the stop
+# After the stop, of all calls together that hand over what has come or close the source; and of each of them.
+GRACE_SECONDS, LEAST_SECONDS = 2.0, 0.2
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +35,17 @@ class InterruptibleStream:
         self._history = Worker("source history")
         self.last_status = StreamStatus(connected=False)
         """What `status` returned last."""
-        self.stop: threading.Event | None = None
+        self._stop: threading.Event | None = None
+        self._grace: Grace | None = None
+
+    @property
+    def stop(self) -> threading.Event | None:
+        """Event that ends calls when it is set; None: calls are made directly."""
+        return self._stop
+
+    @stop.setter
+    def stop(self, event: threading.Event) -> None:
+        self._stop, self._grace = event, Grace(GRACE_SECONDS, LEAST_SECONDS)
 
     def available(self, symbols: Sequence[str]) -> Mapping[str, frozenset[Resolution]]:
         """As the stream; StreamStoppedError when the session is stopped."""
@@ -45,7 +56,7 @@ class InterruptibleStream:
         self._until_stopped("subscribe", self._stream.subscribe, subscriptions)
 
     def unsubscribe(self, symbol: str) -> None:
-        """As the stream, with a second's grace when the session is stopped, then StreamStoppedError."""
+        """As the stream, with a grace when the session is stopped, then StreamStoppedError."""
         self._with_grace("unsubscribe", self._stream.unsubscribe, symbol)
 
     def next_at(self) -> dt.datetime | None:
@@ -53,7 +64,7 @@ class InterruptibleStream:
         return self._until_stopped("next_at", self._stream.next_at)
 
     def take(self, until: dt.datetime) -> list[Delivery]:
-        """As the stream, with a second's grace when the session is stopped, then StreamStoppedError."""
+        """As the stream, with a grace when the session is stopped, then StreamStoppedError."""
         return self._with_grace("take", self._stream.take, until)
 
     def wait(self, seconds: float) -> bool:
@@ -62,17 +73,19 @@ class InterruptibleStream:
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
         """As the stream, in a thread of its own; StreamStoppedError when the session is stopped."""
-        if self.stop is None:
+        if self._stop is None:
             return self._stream.fetch(requests)
-        return result_of(self._history.submit(self._stream.fetch, requests), "fetch of the source", stop=self.stop)
+        if self._stop.is_set():
+            raise StreamStoppedError("fetch of the source was not called: the session is stopped")
+        return result_of(self._history.submit(self._stream.fetch, requests), "fetch of the source", stop=self._stop)
 
     def status(self) -> StreamStatus:
-        """As the stream, with a second's grace when the session is stopped, then StreamStoppedError; kept in `last_status`."""
+        """As the stream, with a grace when the session is stopped, then StreamStoppedError; kept in `last_status`."""
         self.last_status = self._with_grace("status", self._stream.status)
         return self.last_status
 
     def close(self) -> None:
-        """As the stream, with a second's grace when the session is stopped, then StreamStoppedError; end the threads."""
+        """As the stream, with a grace when the session is stopped, then StreamStoppedError; end the threads."""
         try:
             self._with_grace("close", self._stream.close)
         finally:
@@ -81,21 +94,21 @@ class InterruptibleStream:
 
     def _until_stopped(self, name: str, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Result of a call that is not begun after the stop, and left at once when it comes."""
-        if self.stop is not None and self.stop.is_set():
+        if self._stop is not None and self._stop.is_set():
             raise StreamStoppedError(f"{name} of the source was not called: the session is stopped")
-        return self._call(name, 0.0, method, *args, **options)
+        return self._call(name, None, method, *args, **options)
 
     def _with_grace(self, name: str, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-        """Result of a call that is made after the stop too, and has a second then."""
-        return self._call(name, GRACE_SECONDS, method, *args, **options)
+        """Result of a call that is made after the stop too, within the grace."""
+        return self._call(name, self._grace, method, *args, **options)
 
-    def _call(self, name: str, grace_seconds: float, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    def _call(self, name: str, grace: Grace | None, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Result of a call of the stream; one that is left keeps its thread, and later calls get another one."""
-        if self.stop is None:
+        if self._stop is None:
             return method(*args, **options)
         answer = self._worker.submit(method, *args, **options)
         try:
-            return result_of(answer, f"{name} of the source", stop=self.stop, grace_seconds=grace_seconds)
+            return result_of(answer, f"{name} of the source", stop=self._stop, grace=grace)
         except StreamStoppedError:
             self._worker.end()
             self._worker = Worker("source")
