@@ -116,6 +116,7 @@ class LiveSession:
         if self.coordinator.missed:
             self._endpoint.failed(now)
         self._ask(now)
+        self.source.status()
         self.last_step_at = steady_seconds()
 
     def step(self) -> Step:

@@ -84,7 +84,6 @@ def test_describe_status_has_rows_gaps_and_the_last_bar() -> None:
     morning.live.start()
     morning.stream.push(bars("A", [0, 1, 3]))
     morning.at(4)
-    morning.live.source.status()
     assert describe_status(LiveStatus.of(morning.live), 3) == (
         "session 2024-06-27 open  rows 3 (+3)  derived 1  gaps 2 open  missing 5  lag 0.0 s  last bar to 13:34:00"
     )
@@ -190,7 +189,8 @@ def test_process_serves_logs_and_notifies_its_supervisor(tmp_path: Path) -> None
         process = launch(tmp_path, "--metrics", "0", "--log-json", **environment)
         events, reader = lines_of(process)
         try:
-            assert manager.recv(4096) == b"READY=1"
+            while (message := manager.recv(4096)) != b"READY=1":
+                assert message.startswith(b"STATUS=")
             heard = {manager.recv(4096).partition(b"=")[0] for _ in range(20)}
             assert heard == {b"WATCHDOG", b"STATUS"}
             [port] = [event["port"] for event in events if event["event"] == "serving"]

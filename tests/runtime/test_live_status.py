@@ -19,6 +19,7 @@ from engine.runtime import live_status
 from engine.runtime.live_metrics import METRICS, PREFIX, LiveMetrics
 from engine.runtime.live_server import LiveServer, metrics_page, parse_address
 from engine.runtime.live_status import LiveStatus
+from engine.sources.streams.contract import StreamStatus
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.runtime.live_world import MINUTE, OPEN, HandStream, Morning, bars, configured
@@ -78,7 +79,6 @@ def samples(morning: Morning) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
 
 def test_metrics_are_what_prometheus_reads_with_the_values_of_the_session() -> None:
     morning = with_gap()
-    morning.live.source.status()
     read = samples(morning)
     assert read[PREFIX + "rows_total", ()] == 19
     assert read[PREFIX + "gaps", (("state", "retrying"),)] == 1
@@ -133,11 +133,12 @@ def test_server_answers_probes_and_scrapes(served: tuple[Morning, str], monkeypa
     status, content_type, page = get(url + "/metrics")
     assert (status, content_type.split(";")[0]) == (200, "text/plain")
     assert b"session_engine_steps_total" in page
-    assert (get(url + "/healthz")[0], get(url + "/readyz")[0]) == (200, 503)  # the status was not asked for yet
-    morning.live.source.status()
+    assert get(url + "/healthz")[0] == 200
     assert (get(url + "/readyz")[0], json.loads(get(url + "/readyz")[2])) == (200, {"status": "ok", "reasons": []})
     assert get(url + "/healthz", "HEAD") == (200, "application/json", b"")
     assert get(url + "/other")[0] == 404
+    morning.live.source.last_status = StreamStatus(connected=False)
+    assert json.loads(get(url + "/readyz")[2])["reasons"] == ["the source is not connected"]
     now = live_status.steady_seconds()
     monkeypatch.setattr(live_status, "steady_seconds", lambda: now + 100)
     status, _, body = get(url + "/healthz")
