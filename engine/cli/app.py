@@ -39,6 +39,8 @@ class TwoWordCommands(TyperGroup):
 def with_checked_paths(command: Any) -> Any:  # noqa: ANN401 - Typer's own
     """The command, which raises ParameterError for a URL where it takes only paths of this file system."""
     callback, names = command.callback, {one.name: one.opts[0] for one in command.params}
+    if callback is None:  # a group of commands
+        return command
 
     @functools.wraps(callback)
     def checked(**given: Any) -> Any:  # noqa: ANN401 - options of any command
