@@ -409,12 +409,13 @@ def odds_of_short_outages(outages: pl.DataFrame, usual: float) -> float:
 
     n of them at different times of day are n outages where `usual` ones are expected, at a rate that is gamma distributed
     with shape `RATE_SHAPE`; or n minutes in which nobody trades, as `SILENT_MARKETS` of the markets of liquid symbols
-    have, at any rate (log-uniform), each minute longer with the chance `GOES_ON`.
+    have, at any rate (log-uniform), each minute longer with the chance `GOES_ON`. In such minutes some symbols trade: with
+    any chance that they all share, where an outage lets a bar pass with the chance `PASSES`.
 
     Parameters
     ----------
     outages : DataFrame
-        `ordinal, first, length` of the ranges that are improbable at the rates of the symbols.
+        `ordinal, first, length, symbols, peers` of the ranges that are improbable at the rates of the symbols.
     usual : float
         Outages expected.
     """
@@ -428,7 +429,11 @@ def odds_of_short_outages(outages: pl.DataFrame, usual: float) -> float:
     as_outages += math.lgamma(n + RATE_SHAPE) - math.lgamma(n + 1) - math.lgamma(RATE_SHAPE)
     longer = float(times["length"].sum()) - n
     as_silence = np.log(SILENT_MARKETS / RATE_RANGE / n) + longer * np.log(GOES_ON)
-    return float(as_outages - as_silence)
+    lacking = float((short["symbols"] * short["length"]).sum())
+    there = float(((short["peers"] - short["symbols"]).clip(0) * short["length"]).sum())
+    if_outages = lacking * np.log1p(-PASSES) + there * np.log(PASSES)
+    if_silence = math.lgamma(lacking + 1) + math.lgamma(there + 1) - math.lgamma(lacking + there + 2)
+    return float(as_outages - as_silence + max(if_outages - if_silence, 0.0))
 
 
 def divergence(share: Floats, chance: Floats) -> Floats:

@@ -79,6 +79,20 @@ def test_audit_of_minutes_that_all_liquid_symbols_lack_is_a_feed_loss(
     assert set(hit["cause"]) == {"feed_loss"}
 
 
+@pytest.mark.parametrize("symbols", [3, 4, 8])
+@pytest.mark.parametrize("share", [1.0, 0.999])
+def test_audit_of_three_minutes_of_different_times_that_all_liquid_symbols_lack_is_a_feed_loss(
+    symbols: int, share: float
+) -> None:
+    rng, grid = np.random.default_rng(symbols), slots(10)
+    holes = grid[[2, 4, 7], [130, 301, 21]]
+    full = {f"L{n}": grid[rng.random(grid.shape) < share] for n in range(symbols)}
+    tables = audited({name: own[~np.isin(own, holes)] for name, own in full.items()}, rng)
+    lost = tables["gaps"].filter(pl.col("cause").is_in(LOSSES))
+    assert causes_at(tables["gaps"], holes) == ["feed_loss"] * 3 * symbols
+    assert lost["bar_count"].sum() == 3 * symbols
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_audit_of_a_feed_that_fails_beside_losses_of_single_symbols_is_a_feed_loss(seed: int) -> None:
     rng, grid = np.random.default_rng(seed), slots(10)
