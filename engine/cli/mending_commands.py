@@ -165,7 +165,7 @@ def fill(
         name=name,
         symbols=split_selection("--symbols", symbols),
         causes=chosen_causes(causes, with_unknown=with_unknown),
-        tolerance=parse_share("tolerance", tolerance),
+        tolerance=parse_share("tolerance", tolerance, of="the price"),
         read=override_options(ReadOptions.from_toml(options) if options else ReadOptions(), given),
         dry_run=dry_run,
     )

@@ -85,15 +85,15 @@ def parse_age(option: str, text: str) -> dt.timedelta:
     return dt.timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
-def parse_share(name: str, text: str) -> float:
-    """Parse `1%` or `0.01` to a share from 0 to 1; ParameterError, with the option's `name`, for other text."""
+def parse_share(name: str, text: str, of: str = "the rows") -> float:
+    """Parse `1%` or `0.01` to a share (`of` what, for the message) from 0 to 1; ParameterError, with the option's `name`, for other text."""
     number, percent, rest = text.strip().partition("%")
     try:
         share = float(number) / (100 if percent else 1)
     except ValueError:
         share = -1.0
     if rest or not 0 <= share <= 1:
-        raise usage_error(f"--{name}: received {text!r}; valid: a share of the rows, as 1% or 0.01")
+        raise usage_error(f"--{name}: received {text!r}; valid: a share of {of}, as 1% or 0.01")
     return share
 
 

@@ -76,3 +76,10 @@ def test_requests_of_neither_audit_nor_export_is_refused(engine, bars: Path) -> 
     code, _, error = engine("requests", bars)
     assert code != 0
     assert "is neither an audit nor an export" in error
+
+
+@pytest.mark.parametrize("text", ["5", "50x", "-1%"])
+def test_tolerance_of_a_fill_that_is_no_share_of_the_price_is_refused(engine, tmp_path: Path, text: str) -> None:
+    code, _, error = engine("fill", tmp_path, "--from", tmp_path, "--tolerance", text)
+    assert code == 2
+    assert f"--tolerance: received '{text}'; valid: a share of the price, as 1% or 0.01" in error
