@@ -18,6 +18,7 @@ EngineError
 ├── PluginError                     a plug-in that cannot be loaded, or failed: its name and package
 ├── WorkerError                     a task that killed every worker it was given to
 ├── ExportError                     a target that cannot be written or read
+│   └── DamageError                 a file of an export is lost or altered: `.path`, `.fault`
 └── QueryError                      SQL that was refused or failed
 """
 
@@ -132,6 +133,28 @@ class WorkerError(EngineError):
 
 class ExportError(EngineError):
     """A dataset that cannot be written or read."""
+
+
+class DamageError(ExportError):
+    """A file of an export is lost, or is not what was written.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    fault : str
+        What is wrong with it.
+    """
+
+    def __init__(self, path: object, fault: str, remedy: str) -> None:
+        super().__init__(f"{path}: {fault}; {remedy}")
+        self.path = str(path)
+        self.fault = fault
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[DamageError], tuple[str, str, str]]:
+        # Pickle would rebuild it from the message alone; workers hand it to their parent.
+        return type(self), (self.path, self.fault, self.remedy)
 
 
 class QueryError(EngineError):

@@ -6,12 +6,13 @@ bytes are flushed before the rename, the folder entry after it.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from engine.urls import refuse_url
@@ -41,15 +42,55 @@ def atomic_publish(output: Path) -> Iterator[Path]:
     refuse_url("output", output)
     output = output.absolute()
     make_durable_folders(output.parent)
-    staged = output.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
+    with staging_folder(output) as folder:
+        staged = folder / output.name
         yield staged
         fsync_tree(staged)
         staged.replace(output)
         fsync(output.parent)
-    except BaseException:
-        remove_if_exists(staged)
-        raise
+
+
+@contextmanager
+def staging_folder(output: Path) -> Iterator[Path]:
+    """Yield a new folder beside `output`, removed at the end; first remove those that killed processes left for `output`.
+
+    The folder is locked (`flock`) as long as its process lives. A file system without such locks keeps what a killed
+    process left.
+    """
+    mark = hashlib.sha256(os.fsencode(output.name)).hexdigest()[:16]
+    folder = output.with_name(f".{mark}.{uuid.uuid4().hex}.tmp")
+    with ExitStack() as held:
+        # One process at a time looks for abandoned folders: a new one is not yet locked when it appears.
+        with try_locking(output.parent.resolve(), wait=True):
+            for other in output.parent.glob(f".{mark}.*.tmp"):
+                with try_locking(other) as is_abandoned:
+                    if is_abandoned:
+                        shutil.rmtree(other, ignore_errors=True)
+            folder.mkdir()
+            held.enter_context(try_locking(folder))
+        try:
+            yield folder
+        finally:
+            remove_if_exists(folder)
+
+
+@contextmanager
+def try_locking(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a `flock` of a folder in the block; yield whether it was had: False for a locked one, a link or no folder."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
 
 
 def write_new_file(path: Path, content: bytes | memoryview) -> None:

@@ -9,7 +9,8 @@ files could not be read; 4 done, but of a file more rows were refused than `--ma
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,14 +19,25 @@ from typer.core import TyperGroup
 
 from engine.cli.console import print_text
 from engine.cli.exit_codes import DEBUG, PLAIN, QUIET
+from engine.cli.terminal_text import escape_unprintable
 from engine.urls import SCHEMES, refuse_url, scheme_of, url_of
 
 # Parameters that take URLs of object stores, by command; every other path is one of this file system.
 URL_PARAMETERS: Mapping[str, Collection[str]] = {"audit": ("sources",)}
 
 
-class TwoWordCommands(TyperGroup):
-    """A group some of whose commands are named by two words, such as `calendars check`."""
+class CommandGroup(TyperGroup):
+    """A group some of whose commands have names of two words (`calendars check`), and whose usage errors are safe to print."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - Typer's own
+        """Context of the parsed words; the text of a usage error is escaped."""
+        with escaped_usage_errors():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own
+        """Run the command; the text of a usage error is escaped."""
+        with escaped_usage_errors():
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:  # noqa: ANN401 - Typer's own
         """Command of the first two words if there is one of that name, else of the first; with the words after it."""
@@ -61,8 +73,21 @@ def takes_url(command: str, parameter: str, path: Path) -> bool:
     return url is not None and scheme_of(url) in SCHEMES and parameter in URL_PARAMETERS.get(command, ())
 
 
+@contextmanager
+def escaped_usage_errors() -> Iterator[None]:
+    """Escape unprintable characters in the message of a usage error raised in the block: it repeats what was typed."""
+    try:
+        yield
+    except Exception as error:
+        shown: Any = getattr(error, "format_message", None)
+        if shown is not None:
+            text = escape_unprintable(shown())
+            error.format_message = lambda: text  # type: ignore[attr-defined] # Typer prints what this returns
+        raise
+
+
 app = typer.Typer(
-    cls=TwoWordCommands,
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="rich",

@@ -10,6 +10,7 @@ An export is written in these steps, under the target's lock:
 5. `commit_change` commits each table's next version: adds the new files, removes those that are gone. A file that
    holds the same rows as before stays as it is.
 6. The row in `exports` with every table's version, by compare-and-swap: from then on the revision exists.
+7. `copy_new_entries` copies the new log entries, from which `engine repair` restores damaged ones.
 
 Readers take the versions of the last row of `exports`, so a crash before step 6 changes nothing for them.
 What survives `kill -9`: every revision whose `write_dataset` got to step 6. What survives a loss of power:
@@ -19,8 +20,7 @@ the same, as files are flushed before they are named, and log entries before the
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,19 +34,28 @@ from engine.arguments import check_arguments, one_name, path_of
 from engine.display import Summarized, Summary
 from engine.errors import EngineError, ExportError, ParameterError, SchemaError
 from engine.export import delta_table
+from engine.export.damage import HASHED_BYTES, REMEDY, check_files, check_sizes, damage_error
+from engine.export.log_check import (
+    GONE,
+    NotedSums,
+    Promise,
+    check_exports_file,
+    check_last_row,
+    check_log,
+    explained_log_errors,
+)
+from engine.export.log_copies import copy_new_entries
 from engine.export.maintenance import log_sums
 from engine.export.parquet import StagedFile, stage
 from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, LATER, SORT, TABLES, conform_table
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, explained_errors, is_export, lock_target
 from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import empty
-from engine.urls import refuse_url
 
 if TYPE_CHECKING:
     from engine.export.row_revisions import RevisionChain
 
-LOCK = ".lock"
 STAGING = ".staging"
-LOCK_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,14 +99,40 @@ class Dataset(Summarized):
         ExportError
             There is no such table, or a file of it is gone: the revision was removed since it was opened.
         """
-        paths = self.files(table)
-        gone = next((path for path in paths if not path.exists()), None)
+        return scan_files(table, self.intact_files(table))
+
+    def intact_files(self, table: str, paths: Sequence[Path] | None = None) -> list[Path]:
+        """Files of a table, or these of them, compared with their SHA-256 (`damage.check_files`: many, with their size).
+
+        Raises
+        ------
+        ExportError
+            There is no such table, a file of it is damaged, or gone: perhaps the revision was removed since it was opened.
+        """
+        wanted = self.files(table) if paths is None else list(paths)
+        gone = next((path for path in wanted if not path.exists()), None)
         if gone is not None:
             raise ExportError(
-                f"{gone}: a file of revision {self.revision} is gone; if it has expired, open the export again, "
-                "else see `engine verify`"
+                f"{gone}: a file of revision {self.revision} is gone; if a vacuum removed it, open the export again, "
+                f"else {REMEDY}"
             )
-        return scan_files(table, paths)
+        sizes = self._sizes(table)
+        check_files((path, sizes[path]) for path in wanted)
+        return wanted
+
+    def sized_files(self, table: str) -> list[Path]:
+        """Files of a table, compared with their sizes where they are too large to be compared with their SHA-256."""
+        sizes = self._sizes(table)
+        if sum(sizes.values()) > HASHED_BYTES:
+            check_sizes(sizes.items())
+        return self.files(table)
+
+    def _sizes(self, table: str) -> dict[Path, int]:
+        statistics = self.statistics(table)
+        if statistics.is_empty():
+            return {}
+        folder = self.target / table
+        return {folder / path: size for path, size in statistics.select("path", "size_bytes").iter_rows()}
 
     def rows(self, table: str) -> int:
         """Number of rows of a table at this revision: the log's record counts summed; no data file is opened."""
@@ -116,7 +151,8 @@ class Dataset(Summarized):
         if table not in self._versions:
             raise ExportError(f"{self.target}: has no table {table!r}; it has {', '.join(self._versions)}")
         if table not in self._read:
-            with explained_errors(self.target):
+            check_log(self.target, table, self._versions[table], self._sums)
+            with explained_log_errors(self.target, table):
                 found = delta_table.file_statistics(self.target / table, self._versions[table])
             folder = pl.col("path").str.replace("[^/]*$", "")
             first = [f"min.{name}" for name in SORT[table] if f"min.{name}" in found.columns]
@@ -138,6 +174,10 @@ class Dataset(Summarized):
     @cached_property
     def _versions(self) -> dict[str, int]:
         return last_pinned_versions(self.exports)[1]
+
+    @cached_property
+    def _sums(self) -> NotedSums:
+        return NotedSums(self.target, self.exports)
 
     @cached_property
     def _read(self) -> dict[str, pl.DataFrame]:
@@ -339,7 +379,7 @@ def commit_revision(
         except BaseException as error:
             try:
                 recover(target)
-            except (OSError, DeltaError, pl.exceptions.PolarsError) as second:
+            except (EngineError, OSError, DeltaError, pl.exceptions.PolarsError) as second:
                 error.add_note(f"{target}: could not be cleaned up now, the next export will: {second}")
             raise
 
@@ -354,10 +394,9 @@ def open_dataset(target: str | Path, revision: int | None = None) -> Dataset:
         `target` is no export, its first export never ended, or it has no such revision, or not any more.
     """
     target = path_of("target", target)
-    if not delta_table.is_table(target / "exports"):
+    if not is_export(target):
         raise ExportError(f"{target}: is no export (it has no table `exports`); valid: a folder that `--export` wrote")
-    with explained_errors(target):
-        exports = read_exports(target, delta_table.newest_version_and_files(target / "exports")[1])
+    _, exports, _ = read_newest_exports(target)
     if exports.is_empty():
         raise ExportError(f"{target}: holds no revision, its first export did not end; export to it again")
     last = exports["revision"].item(-1)
@@ -370,9 +409,26 @@ def open_dataset(target: str | Path, revision: int | None = None) -> Dataset:
     return Dataset(target, wanted, exports.filter(pl.col("revision") <= wanted))
 
 
-def is_export(target: Path) -> bool:
-    """Whether the folder has an `exports` table; True even when its first export never ended."""
-    return delta_table.is_table(target / "exports")
+def read_newest_exports(target: Path) -> tuple[int, pl.DataFrame, list[str]]:
+    """(newest version, rows, files) of the table `exports`, with all that vouches for them; ExportError for damage.
+
+    Raises
+    ------
+    ExportError
+        An entry of its log is lost or altered, another program added to it, or its file is damaged.
+    """
+    promise = Promise(target, target / STAGING)
+    first = delta_table.log_entry_path(target / "exports", 0)
+    if not first.is_file():
+        raise damage_error(first, GONE)
+    with explained_log_errors(target, "exports"):
+        head, files = delta_table.newest_version_and_files(target / "exports")
+        check_exports_file(target, files)
+        exports = read_exports(target, files)
+    promise.check(head, exports["revision"].item(-1) if exports.height else 0)
+    check_last_row(target, files, exports)
+    check_log(target, "exports", head, NotedSums(target, exports))
+    return head, exports, files
 
 
 def pinned_revisions(exports: pl.DataFrame) -> pl.Series:
@@ -408,15 +464,18 @@ def recover(target: Path) -> TableHeads:
     # A link leads to a folder of somebody else.
     for file in () if staging.is_symlink() else staging.glob("*"):
         remove_if_exists(file)
-    if not delta_table.is_table(target / "exports"):
+    if not is_export(target):
         delta_table.create(target / "exports", EXPORTS)
-    head, files = delta_table.newest_version_and_files(target / "exports")
-    exports = read_exports(target, files)
+    head, exports, files = read_newest_exports(target)
     revision, pins = last_pinned_versions(exports)
+    sums = NotedSums(target, exports)
     heads = {}
     for name in DATA_TABLES:
-        if delta_table.is_table(target / name):
-            heads[name] = delta_table.restore(target / name, pins.get(name, 0))
+        if name in pins:
+            check_log(target, name, pins[name], sums)
+        if name in pins or delta_table.is_table(target / name):
+            with explained_log_errors(target, name):
+                heads[name] = delta_table.restore(target / name, pins.get(name, 0))
         else:
             delta_table.create(target / name, TABLES[name])
             heads[name] = 0
@@ -461,11 +520,12 @@ def write_revision(
     move_staged_files(exports)
     sums = log_sums.log_file_sums(target, last_versions, {**versions, "exports": heads.versions["exports"]})
     commit_change(exports, EXPORTS, state.written_at, notes | log_sums.note(sums))
-    remove_if_exists(staging)
     for name, version in versions.items():
         # A checkpoint is a file like others: it is made once, as somebody may be reading it.
         if version != heads.versions[name]:
             delta_table.checkpoint_when_due(target / name, version)
+    copy_new_entries(target, pl.concat([heads.exports, row]), versions["exports"], staging)
+    remove_if_exists(staging)
     return draft.revision
 
 
@@ -554,78 +614,3 @@ def read_exports(target: Path, files: Sequence[str]) -> pl.DataFrame:
     if not paths:
         return empty(EXPORTS)
     return pl.read_parquet(paths, schema=dict(EXPORTS), hive_partitioning=False, glob=False).sort("revision")
-
-
-@contextmanager
-def lock_target(target: Path, timeout: float) -> Iterator[None]:
-    """Context: create the target, hold its lock; ExportError if the folder is foreign or locked for `timeout` seconds.
-
-    Raises
-    ------
-    ExportError
-        It is something else, or somebody else holds the lock.
-    """
-    check_target(target)
-    make_durable_folders(target)
-    with hold_lock(target, timeout):
-        check_target(target)
-        yield
-
-
-@contextmanager
-def hold_lock(target: Path, timeout: float) -> Iterator[None]:
-    """Hold an export's file lock in the block without checking the folder; ExportError after `timeout` seconds.
-
-    Raises
-    ------
-    ExportError
-        Somebody else holds it.
-    """
-    from filelock import FileLock, Timeout  # noqa: PLC0415 - loads asyncio, and who reads locks nothing
-
-    lock = FileLock(target / LOCK)
-    try:
-        lock.acquire(timeout=timeout)
-    except Timeout as error:
-        raise ExportError(
-            f"{target}: another export is writing to it (waited {timeout:g} s for {target / LOCK}); try again later"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def check_target(target: Path) -> None:
-    """ParameterError for a URL; ExportError if the folder is neither new, empty nor an export, or no log can have its path."""
-    refuse_url("target", target)
-    if any(sign in str(target.absolute()) for sign in "\\%\n\r"):
-        raise ExportError(f"{str(target)!r}: Delta logs need a path without backslash, percent sign and line break")
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise ExportError(f"{target}: is a file; valid: a folder that is new, empty, or an export")
-    if delta_table.is_table(target / "exports"):
-        if delta_table.column_names(target / "exports") == list(EXPORTS):
-            return
-        raise ExportError(f"{target}: its table `exports` is none of ours; valid: a folder that is new or empty")
-    begun = {LOCK, "exports"}  # a first export that was killed
-    strange = sorted({entry.name for entry in target.iterdir()} - begun)
-    if strange or any(entry.name != delta_table.LOG for entry in (target / "exports").glob("*")):
-        raise ExportError(
-            f"{target}: is neither empty nor an export (it holds {', '.join(strange[:3]) or 'exports'}); "
-            "valid: a folder that is new, empty, or an export"
-        )
-
-
-@contextmanager
-def explained_errors(target: Path) -> Iterator[None]:
-    """Turn OSError, DeltaError and PolarsError in the block into an ExportError that names target and remedy."""
-    try:
-        yield
-    except EngineError:
-        raise
-    except (OSError, DeltaError, pl.exceptions.PolarsError) as error:
-        raise ExportError(
-            f"{target}: {error}; `engine verify` names what is damaged, `engine repair` mends it"
-        ) from error

@@ -21,9 +21,10 @@ import polars as pl
 
 from engine.arguments import path_of
 from engine.errors import ExportError, ParameterError
-from engine.export.dataset import Dataset, explained_errors, open_dataset, pinned_revisions, scan_files
-from engine.export.maintenance.compact import read_verified
+from engine.export.damage import read_verified
+from engine.export.dataset import Dataset, open_dataset, pinned_revisions, scan_files
 from engine.export.tables import DATA_TABLES, KEYS, SORT, TABLES
+from engine.export.target_folder import explained_errors
 from engine.schema import empty
 
 Tables = Mapping[str, pl.DataFrame]

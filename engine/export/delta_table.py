@@ -22,7 +22,7 @@ from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 from polars.datatypes import DataTypeClass
 
-from engine.publish import fsync, make_durable_folders
+from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import TS, Schema
 
 LOG = "_delta_log"
@@ -65,6 +65,12 @@ class DataFile:
 def is_table(table: Path) -> bool:
     """Whether the folder has a Delta log with an entry of version 0."""
     return os.path.isfile(table / LOG / f"{0:020}.json")  # noqa: PTH113 - False too for a path that is too long
+
+
+def log_entries(table: Path) -> dict[int, Path]:
+    """Paths of the log entries in a table's log by version, ascending; {} without a log. The files are not read."""
+    found = sorted((table / LOG).glob("*.json"))
+    return {int(path.stem): path for path in found if path.stem.isdecimal()}
 
 
 def create(table: Path, schema: Schema) -> None:
@@ -160,6 +166,20 @@ def checkpoint_paths(table: Path) -> dict[int, Path]:
     return {int(path.name[:20]): path for path in found if path.name[:20].isdecimal()}
 
 
+def is_checkpoint_hint(path: Path) -> bool:
+    """Whether a file `_last_checkpoint` names a checkpoint that is there; it only spares readers a list of the log."""
+    try:
+        version = orjson.loads(path.read_bytes())["version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return isinstance(version, int) and checkpoint_path(path.parent.parent, version).is_file()
+
+
+def has_all_entries(table: Path, version: int) -> bool:
+    """Whether the log has every entry from version 0 up to this one."""
+    return all(log_entry_path(table, step).is_file() for step in range(version + 1))
+
+
 def outdated_log_files(table: Path, before: int) -> list[Path]:
     """Sorted log files of versions after 0 that precede the last checkpoint at or before `before`; [] without one.
 
@@ -240,6 +260,7 @@ def restore(table: Path, version: int) -> int:
     # Versions have no holes, so two names tell what opening the table would, at a hundredth of its price.
     if log_entry_path(table, version).is_file() and not log_entry_path(table, version + 1).exists():
         return version
+    remove_torn_entries(table, version)
     delta = DeltaTable(_uri(table))
     if delta.version() == version or _paths(delta) == file_paths(table, version):
         return delta.version()
@@ -251,6 +272,27 @@ def restore(table: Path, version: int) -> int:
     after = newest_version(table)
     fsync_log_entry(table, after)
     return after
+
+
+def remove_torn_entries(table: Path, after: int) -> list[Path]:
+    """Delete durably the first unreadable log entry after a version, and all later ones; return their paths.
+
+    A loss of power leaves such entries. No library reads past them, and no revision needs them.
+    """
+    torn: list[Path] = []
+    for version, path in log_entries(table).items():
+        if version > after and not torn:
+            try:
+                apply_log_entry({}, path)
+            except (OSError, ValueError):
+                torn.append(path)
+        elif version > after:
+            torn.append(path)
+    for path in torn:
+        remove_if_exists(path)
+    if torn:
+        fsync(table / LOG)
+    return torn
 
 
 def checkpoint_when_due(table: Path, version: int) -> None:

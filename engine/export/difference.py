@@ -14,8 +14,9 @@ from typing import NamedTuple
 import polars as pl
 
 from engine.errors import ParameterError
-from engine.export.dataset import explained_errors, open_dataset, scan_files
+from engine.export.dataset import Dataset, open_dataset, scan_files
 from engine.export.tables import KEYS, TABLES
+from engine.export.target_folder import explained_errors
 from engine.schema import Schema, empty
 
 COMPARED = ("bars", "quotes", "ticks", "open_interest", "gaps", "quality", "symbols")
@@ -120,13 +121,22 @@ def diff(target: Path, old: int, new: int, tables: Sequence[str] = COMPARED) -> 
     before, after = open_dataset(target, old), open_dataset(target, new)
     with explained_errors(Path(target)):
         changes = {
-            name: compare_table(name, before.files(name), after.files(name))
+            name: compare_table(name, *intact_pair(before, after, name))
             if name in tables
             else compare_table(name, [], [])
             for name in COMPARED
         }
     quality = changes.pop("quality")
     return Diff(Path(target), old, new, quality=moved_quality(quality), **changes)
+
+
+def intact_pair(before: Dataset, after: Dataset, name: str) -> tuple[list[Path], list[Path]]:
+    """Files of a table in both revisions; those of one of them alone are compared with their SHA-256."""
+    old, new = before.files(name), after.files(name)
+    both = set(old) & set(new)
+    for dataset, paths in ((before, old), (after, new)):
+        dataset.intact_files(name, [path for path in paths if path not in both])
+    return old, new
 
 
 def compare_table(name: str, old: Sequence[Path], new: Sequence[Path]) -> Changed:

@@ -20,17 +20,10 @@ import polars as pl
 from engine.calendars.providers import calendar
 from engine.errors import ExportError
 from engine.export import session_export
-from engine.export.dataset import (
-    LOCK_TIMEOUT_SECONDS,
-    Dataset,
-    RevisionDraft,
-    RevisionPlan,
-    StoreState,
-    commit_revision,
-    scan_files,
-)
+from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, commit_revision, scan_files
 from engine.export.parquet import stage_batches
 from engine.export.tables import DATA_TABLES, SORT, TABLES, sorted_rows
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
 from engine.schema import empty
 
 SMALL = ("sessions", "calendars", "symbols")

@@ -10,9 +10,11 @@ import polars as pl
 
 from engine.errors import ExportError, ParameterError
 from engine.export import delta_table
-from engine.export.dataset import explained_errors, open_dataset, pinned_revisions
+from engine.export.dataset import open_dataset, pinned_revisions
 from engine.export.delta_table import DataFile
 from engine.export.file_statistics import row_count
+from engine.export.log_check import explained_log_errors
+from engine.export.maintenance.log_sums import refuse_altered_logs
 from engine.export.tables import DATA_TABLES
 from engine.schema import TS, Schema
 
@@ -54,9 +56,14 @@ def history(target: Path) -> pl.DataFrame:
     ExportError
         `target` is no export, or a log cannot be read (`engine verify` names it).
     """
+    target = Path(target)
     exports = open_dataset(target).exports
-    with explained_errors(target):
-        per_table = pl.concat([table_history(Path(target), name, exports) for name in DATA_TABLES])
+    refuse_altered_logs(target)
+    parts = []
+    for name in DATA_TABLES:
+        with explained_log_errors(target, name):
+            parts.append(table_history(target, name, exports))
+    per_table = pl.concat(parts)
     counts = [pl.when(pl.col(name).count() == pl.len()).then(pl.col(name).sum()).alias(name) for name in COUNTS]
     is_pinned = pl.col("revision").is_in(pinned_revisions(exports).implode())
     totals = per_table.group_by("revision").agg(*counts, pl.struct("table", *COUNTS).alias("tables"))

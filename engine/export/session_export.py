@@ -20,18 +20,11 @@ from typing import Literal
 
 import polars as pl
 
-from engine.export.dataset import (
-    LOCK_TIMEOUT_SECONDS,
-    Dataset,
-    RevisionDraft,
-    RevisionPlan,
-    StoreState,
-    TableChange,
-    commit_revision,
-)
+from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, TableChange, commit_revision
 from engine.export.parquet import StagedFile, stage, stage_batches
 from engine.export.table_edits import RowChanges, TableFiles, stage_changes
 from engine.export.tables import KEYS, TABLES, conform_table
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
 from engine.schema import REJECTS, Kind, empty
 from engine.store.panel import Panel
 from engine.store.panel_key import PanelKey

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from engine.export.damage import check_file
 from engine.export.dataset import scan_files
 from engine.export.parquet import StagedFile, stage
 from engine.export.tables import KEYS, TABLES
@@ -74,6 +75,8 @@ def stage_changes(
     staged: list[StagedFile] = []
     new_rows, removed = [changes.rows], []
     for path in files_in_scope(former.statistics, changes.scopes):
+        # What is damaged must not get a new, true name.
+        check_file(former.folder / path)
         keys = removed_keys(name, former.folder / path, changes)
         if keys.is_empty():
             continue

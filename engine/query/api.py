@@ -19,7 +19,7 @@ import polars as pl
 
 from engine.arguments import check_arguments, describe_value, one_name, path_of
 from engine.errors import ParameterError, QueryError
-from engine.export.dataset import open_dataset
+from engine.export.dataset import Dataset, open_dataset
 from engine.export.tables import DATA_TABLES, TABLES
 from engine.query.child import Child
 from engine.query.child_pool import child_pool
@@ -157,7 +157,11 @@ def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -
 
     from engine.query.sandbox import create_views
 
-    catalog = native_catalog(table_files(target, revision))
+    tables = open_dataset(path_of("target", target).absolute(), revision) if isinstance(target, str | Path) else target
+    if isinstance(tables, Dataset):
+        for table in tables.tables:
+            tables.intact_files(table)
+    catalog = native_catalog(table_files(tables, None if isinstance(target, str | Path) else revision))
     con = duckdb.connect(":memory:")
     try:
         con.execute("SET TimeZone='UTC'")
@@ -333,6 +337,9 @@ def table_files(target: str | Path | PinnedTables | Tables, revision: int | None
     else:
         refuse_revision(revision)
         tables = target
+    # The sandbox compares files with their names when a query opens them; large tables it cannot.
+    if isinstance(tables, Dataset):
+        return {table: tables.sized_files(table) for table in tables.tables}
     return {table: tables.files(table) for table in tables.tables}
 
 

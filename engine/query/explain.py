@@ -10,6 +10,7 @@ Columns = Mapping[str, Sequence[str]]
 
 SUGGESTIONS = 3
 STACK_TRACE = "\n\nStack Trace:"
+RAISED = re.compile(r"[A-Za-z_.]+(Error|Exception): ")
 
 UNKNOWN_NAME = {
     "table": (r"Table with name (?P<name>.+?) does not exist", r'Referenced table "(?P<name>.+?)" not found'),
@@ -25,7 +26,9 @@ def error_text(error: BaseException) -> str:
     # A stack trace names the folders of the installation, and nothing that the author of a query can use.
     text = str(error).partition(STACK_TRACE)[0].strip()
     if text.startswith("Traceback"):
-        return text.splitlines()[-1].partition(": ")[2]
+        # DuckDB adds the line of the statement below it.
+        raised = [line for line in text.splitlines() if RAISED.match(line)]
+        return raised[-1].partition(": ")[2] if raised else text.splitlines()[-1]
     return text
 
 

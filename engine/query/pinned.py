@@ -1,7 +1,8 @@
 """A read-only file system that knows a given set of files and nothing else.
 
 DuckDB reaches it as `pinned://NAME`. Names are keys of a mapping, never paths: `..`, globs, links and
-siblings lead nowhere, and whatever would write, remove or rename is refused.
+siblings lead nowhere, and whatever would write, remove or rename is refused. A file of an export is compared with the
+SHA-256 in its name when it is first opened, as readers return wrong rows of some damaged files without an error.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import NoReturn
 
 from fsspec.spec import AbstractFileSystem
 
+from engine.errors import ExportError
+from engine.export.damage import FILE_NAME, HASHED_BYTES, check_file
 from engine.query.request import PROTOCOL, SCHEME
 
 
@@ -113,12 +116,30 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
     def __init__(self, files: Mapping[str, str | Path]) -> None:
         super().__init__()
         self._files = {name: Path(path) for name, path in files.items()}
+        self._bytes: dict[str, int] = {}
 
     def open(self, path: str, mode: str = "rb", **_: object) -> PinnedFile:
         """Open a pinned name for reading; PermissionError for modes but `rb`, `r`, FileNotFoundError if not pinned."""
         if mode not in ("rb", "r"):
             _refuse(path, f"opening it with mode {mode!r}")
+        self._compare(path.removeprefix(SCHEME))
         return PinnedFile(self._path(path), path)
+
+    def _compare(self, name: str) -> None:
+        """Compare a file of an export with the SHA-256 of its name, unless its table is large; FileNotFoundError if unequal."""
+        path = self._path(name)
+        if not FILE_NAME.fullmatch(path.name) or self._table_bytes(name.partition("/")[0]) > HASHED_BYTES:
+            return
+        try:
+            check_file(path, f"{name.rpartition('/')[0]}/{path.name}")
+        except ExportError as error:
+            raise FileNotFoundError(str(error)) from None
+
+    def _table_bytes(self, table: str) -> int:
+        if table not in self._bytes:
+            files = [path for name, path in self._files.items() if name.partition("/")[0] == table]
+            self._bytes[table] = sum(path.stat().st_size for path in files if path.exists())
+        return self._bytes[table]
 
     def info(self, path: str, **_: object) -> dict[str, object]:
         """`name`, `size` in bytes, `type` "file" of a pinned file; FileNotFoundError when it is not pinned."""

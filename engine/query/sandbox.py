@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from engine.errors import ExportError, QueryError
+from engine.export.damage import REMEDY
 from engine.query.explain import error_text, explain_error
 from engine.query.pinned import PinnedFiles
 from engine.query.request import SCHEME, Catalog, DuckDBConfig, Limits
@@ -172,10 +173,12 @@ def create_views(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
             con.execute(statement)
         except (duckdb.Error, OSError) as error:
             why = error_text(error) or "a file is not there"
+            remedy = (
+                f"{REMEDY}; a revision that was opened before a vacuum removed it has to be opened anew; `engine audit` "
+                "writes an audit's tables anew"
+            )
             raise ExportError(
-                f"table {table} cannot be read: {why}; `engine verify` lists what is damaged in an export, and a "
-                "revision that was opened before a vacuum removed it has to be opened anew; `engine audit` writes "
-                "an audit's tables anew"
+                f"table {table} cannot be read: {why}" + ("" if REMEDY in why else f"; {remedy}")
             ) from error
     for statement in catalog.helpers:
         con.execute(statement)

@@ -19,7 +19,8 @@ from engine.audit.audit_files import is_audit, read_audit_tables
 from engine.audit.audit_tables import CALENDARS, SESSIONS
 from engine.calendars.providers import calendar
 from engine.errors import ParameterError, UnknownSymbolError
-from engine.export.dataset import Dataset, is_export, open_dataset
+from engine.export.dataset import Dataset, open_dataset
+from engine.export.target_folder import is_export
 from engine.grid import Align, GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.schema import IS_MISSING, SEGMENTS, TS, empty, session_ordinal

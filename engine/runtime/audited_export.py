@@ -62,7 +62,9 @@ def export_row_ranges(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[
             align=align,  # type: ignore[arg-type]
             read=replace(options.read, timezone=zone, interval=Interval.parse(base), columns={}, stamp=None, unit=None),
         )
-        files = [file for file in dataset.files("bars") if file.relative_to(dataset.target / "bars").parts[0] == base]
+        files = [
+            file for file in dataset.intact_files("bars") if file.relative_to(dataset.target / "bars").parts[0] == base
+        ]
         for file in files:
             for row_range in cut_row_ranges(file, names if len(names) < symbols.height else (), of_export=True):
                 yield row_range, own

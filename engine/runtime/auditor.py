@@ -37,7 +37,8 @@ from engine.checks.findings import FINDINGS
 from engine.checks.refused import REFUSED, conflict_pairs, count_refused
 from engine.checks.unreadable_files import PASSED_OVER
 from engine.errors import CalendarError, EngineError, SourceError
-from engine.export.dataset import is_export, open_dataset
+from engine.export.dataset import open_dataset
+from engine.export.target_folder import is_export
 from engine.grid import Align, GridSpec, SessionGrid, Stamp
 from engine.interval import Interval
 from engine.publish import file_sha256

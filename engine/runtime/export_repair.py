@@ -18,9 +18,10 @@ import polars as pl
 from engine.calendars.providers import SessionCalendar
 from engine.clock import Clock
 from engine.errors import EngineError
-from engine.export.dataset import LOCK_TIMEOUT_SECONDS, Dataset, scan_files
+from engine.export.dataset import Dataset, scan_files
 from engine.export.maintenance.repair import Rebuilt, Repaired, repair_files
 from engine.export.tables import DATA_TABLES, TABLES, conform_table
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
 from engine.grid import Align, GridSpec
 from engine.interval import Interval
 from engine.runtime.processor import derive_session

@@ -27,20 +27,12 @@ from engine.audit.source_agreement import PRICES, TOLERANCE, Sides, answer_runs,
 from engine.audit.vendor_requests import REQUESTED
 from engine.clock import Clock, WallClock
 from engine.errors import EngineError, ExportError, ParameterError, UnknownSymbolError
-from engine.export.dataset import (
-    LOCK_TIMEOUT_SECONDS,
-    Dataset,
-    RevisionDraft,
-    RevisionPlan,
-    StoreState,
-    commit_revision,
-    is_export,
-    open_dataset,
-)
+from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, commit_revision, open_dataset
 from engine.export.maintenance.repair import with_stored_columns
 from engine.export.row_revisions import keep_known_revisions
 from engine.export.table_edits import RowChanges, TableFiles, stage_changes
 from engine.export.tables import DATA_TABLES, FILLS, KEYS, TABLES, conform_table
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, is_export
 from engine.interval import Interval
 from engine.runtime.export_repair import Axis, recompute_tables
 from engine.runtime.load import load_files

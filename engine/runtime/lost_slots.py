@@ -14,7 +14,7 @@ from engine.audit.audit_files import is_audit, read_audit_table, table_files
 from engine.audit.vendor_calls import vendor_of
 from engine.audit.vendor_requests import REQUEST_COST, REQUESTED, plan_requests
 from engine.errors import ExportError, UnknownSymbolError
-from engine.export.dataset import is_export
+from engine.export.target_folder import is_export
 from engine.interval import Interval
 from engine.runtime.auditor import audit
 from engine.runtime.options import CalendarMap, LoadOptions

@@ -22,9 +22,10 @@ import polars as pl
 
 from engine.clock import Clock, WallClock
 from engine.errors import EngineError, SourceError
-from engine.export.dataset import Dataset, check_target, open_dataset
+from engine.export.dataset import Dataset, open_dataset
 from engine.export.gather import merge_exports
 from engine.export.session_export import export_snapshot
+from engine.export.target_folder import check_target
 from engine.runtime.executor import Executor
 from engine.runtime.load import (
     all_refused,

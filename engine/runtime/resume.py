@@ -23,7 +23,7 @@ import polars as pl
 from engine.arguments import path_of
 from engine.errors import ExportError, ParameterError
 from engine.export.dataset import Dataset, open_dataset
-from engine.export.delta_table import is_table
+from engine.export.target_folder import is_export
 from engine.interval import Interval
 from engine.quality.gaps import GAPS
 from engine.schema import IS_MISSING, PROVENANCES, ROWS, Kind
@@ -41,7 +41,7 @@ SOURCES = ("bars", *RAW)
 def last_export(target: Path) -> Dataset | None:
     """Open the last revision of an export; None if the target has no table or no revision; other errors are raised."""
     target = path_of("target", target)
-    if not is_table(target / "exports"):
+    if not is_export(target):
         return None
     try:
         return open_dataset(target)

@@ -23,8 +23,8 @@ from engine.arguments import (
 )
 from engine.clock import Clock, WallClock
 from engine.errors import SourceError
-from engine.export.dataset import check_target
 from engine.export.session_export import export_snapshot
+from engine.export.target_folder import check_target
 from engine.grid import Align, DailySegments, Stamp
 from engine.interval import Interval, Intervals, intervals_of
 from engine.runtime.auction_notes import auction_notes

@@ -11,6 +11,7 @@ import polars as pl
 
 from engine.arguments import list_names
 from engine.errors import EngineError, IntervalError, ParameterError, SourceError
+from engine.panics import hide_panics
 from engine.sources.batch import Batch, SourceFile
 from engine.sources.formats.format import format_named, read_file
 from engine.sources.frames import from_frame
@@ -69,7 +70,8 @@ def contained(path: Path, act: Callable[[], T]) -> T:
         The act failed for any reason that lies in the file, or in this package.
     """
     try:
-        return act()
+        with hide_panics():
+            return act()
     except (SourceError, MemoryError):
         raise
     except OSError as error:

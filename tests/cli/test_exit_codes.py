@@ -231,7 +231,7 @@ def test_run_out_of_memory_is_no_defect(engine, folder: Path, monkeypatch: pytes
     assert (code, "out of memory" in err, "defect" in err) == (FAILED, True, False)
 
 
-STEERING = "\x1b[31mRED\x1b]0;title\x07\x9b2J"
+STEERING = "\x1b[31mRED\x1b]0;title\x07\x9b2J\u202e\u2066"
 
 
 @pytest.mark.parametrize(

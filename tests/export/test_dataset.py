@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 from engine.errors import ExportError, ParameterError, SchemaError
-from engine.export import dataset, delta_table, parquet
+from engine.export import dataset, delta_table, parquet, target_folder
 from engine.export.dataset import open_dataset, write_dataset
 from engine.export.tables import DATA_TABLES, SORT, TABLES, conform_table
 from filelock import FileLock
@@ -220,7 +220,7 @@ def test_write_to_path_that_logs_cannot_hold_is_refused(tmp_path, name):
 
 
 def test_write_while_another_writes_waits_then_names_the_lock(exported):
-    with FileLock(exported / dataset.LOCK), pytest.raises(ExportError, match="another export is writing"):
+    with FileLock(exported / target_folder.LOCK), pytest.raises(ExportError, match="another export is writing"):
         export(exported, 2, lock_timeout=0.2)
     assert export(exported, 2, lock_timeout=0.2) == 2
 

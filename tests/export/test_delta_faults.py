@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from engine.errors import ExportError
-from engine.export import dataset, delta_table
+from engine.export import dataset, delta_table, target_folder
 from engine.export.dataset import open_dataset
 from engine.export.delta import apply_delta, read_delta
+from engine.export.log_copies import COPIES
 from engine.export.tables import DATA_TABLES, TABLES
 
 from tests.export.store_sample import Story, put, rows
@@ -64,7 +65,7 @@ def assert_clean(target):
     assert {path for path in target.rglob("*.parquet") if delta_table.LOG not in path.parts} == pinned
     heads = {name: sorted(target / name / path for path in delta_table.file_paths(target / name)) for name in TABLES}
     assert heads == {name: sorted(opened[-1].files(name)) for name in TABLES}
-    assert {path.name for path in target.iterdir()} - {dataset.LOCK} == set(TABLES)
+    assert {path.name for path in target.iterdir()} - {target_folder.LOCK, COPIES} == set(TABLES)
 
 
 def assert_survives_kill(target, expected, kill_at):

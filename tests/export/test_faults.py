@@ -14,8 +14,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 from engine.errors import ExportError
-from engine.export import dataset, delta_table
+from engine.export import dataset, delta_table, target_folder
 from engine.export.dataset import open_dataset
+from engine.export.log_copies import COPIES
 from engine.export.tables import DATA_TABLES, TABLES
 
 from tests.export.sample import EXPECTED_COUNTS, MARKS, counts, export, generations
@@ -50,7 +51,7 @@ def assert_clean(target, generation):
     pinned = {path for n in exports["revision"] for name in TABLES for path in open_dataset(target, n).files(name)}
     on_disk = {path for path in target.rglob("*.parquet") if delta_table.LOG not in path.parts}
     assert on_disk == pinned
-    assert {path.name for path in target.iterdir()} - {dataset.LOCK} == set(TABLES)
+    assert {path.name for path in target.iterdir()} - {target_folder.LOCK, COPIES} == set(TABLES)
     assert not list(target.rglob("*#*"))
 
 

@@ -6,7 +6,6 @@ import ctypes
 import errno
 import hashlib
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from engine.arguments import path_of
 from engine.errors import ExportError
 from engine.export.delta_table import LOG
 from engine.export.formats.output_formats import export_errors
-from engine.publish import fsync, fsync_tree, make_durable_folders, remove_if_exists
+from engine.publish import fsync, fsync_tree, make_durable_folders, staging_folder
 
 SUMS = "SHA256SUMS"
 AT_FDCWD = -100
@@ -45,21 +44,19 @@ def publish_folder(output: Path, *, replace: bool = True) -> Iterator[Path]:
         `output` is something else, the disk is full, or the place is not writable.
     """
     output = path_of("output", output).absolute()
-    staged = output.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with export_errors(output):
-            check_output(output, replace=replace)
-            make_durable_folders(output.parent)
+    with export_errors(output):
+        check_output(output, replace=replace)
+        make_durable_folders(output.parent)
+        with staging_folder(output) as folder:
+            staged = folder / output.name
             staged.mkdir()
             yield staged
             write_sums(staged)
             fsync_tree(staged)
             check_output(output, replace=replace)
+            # After an exchange the folder that was replaced is there, and is removed with the staging folder.
             move_into_place(staged, output)
             fsync(output.parent)
-    finally:
-        # After an exchange this is the folder that was replaced.
-        remove_if_exists(staged)
 
 
 def check_output(output: Path, *, replace: bool) -> None:
@@ -104,7 +101,7 @@ def move_into_place(staged: Path, output: Path) -> None:
     if not output.exists() or not any(output.iterdir()):
         staged.replace(output)
     elif not exchange_names(staged, output):
-        replaced = output.with_name(f".{uuid.uuid4().hex}.tmp")
+        replaced = staged.with_name(f"{staged.name}.former")
         output.rename(replaced)
         staged.rename(output)
         replaced.rename(staged)

@@ -146,7 +146,7 @@ def table_scans(source: Source) -> dict[str, list[pl.LazyFrame]]:
     if isinstance(source, Dataset):
         scans = {}
         for name in TABLES:
-            files = source.files(name)
+            files = source.intact_files(name)
             if name not in PARTITION or not files:
                 scans[name] = [source.scan(name)]
                 continue

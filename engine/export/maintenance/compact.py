@@ -7,7 +7,6 @@ what was added since. The merged files are a new revision with the same rows; fi
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,18 +15,11 @@ from pathlib import Path
 import polars as pl
 
 from engine.clock import Clock, WallClock
-from engine.errors import ExportError
-from engine.export.dataset import (
-    LOCK_TIMEOUT_SECONDS,
-    Dataset,
-    RevisionDraft,
-    RevisionPlan,
-    StoreState,
-    commit_revision,
-    open_dataset,
-)
+from engine.export.damage import read_verified
+from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, commit_revision, open_dataset
 from engine.export.parquet import ROWS_PER_FILE, StagedFile, stage
 from engine.export.tables import DATA_TABLES, with_added_columns
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
 from engine.schema import Schema
 
 SMALL_ROWS = 1 << 19
@@ -96,23 +88,6 @@ def compact(target: Path, *, clock: Clock | None = None, lock_timeout: float = L
 
     revision = commit_revision(Path(target), merge, state, lock_timeout)
     return Compacted(revision, pl.DataFrame(report, schema=dict(MERGED)))
-
-
-def read_verified(path: Path) -> bytes:
-    """Bytes of a file whose name holds its SHA-256; ExportError when it is unreadable or the hash differs.
-
-    Raises
-    ------
-    ExportError
-        It is gone, or its bytes are others.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ExportError(f"{path}: {error}; `engine verify` lists what is damaged") from error
-    if not path.stem.endswith(hashlib.sha256(content).hexdigest()):
-        raise ExportError(f"{path}: its SHA-256 is not that of its name, it is damaged; `engine repair` sees to it")
-    return content
 
 
 def small_files(dataset: Dataset, table: str) -> dict[str, list[Mapping[str, object]]]:

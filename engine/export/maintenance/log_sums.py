@@ -12,8 +12,8 @@ from pathlib import Path
 
 import orjson
 
-from engine.errors import ExportError
 from engine.export import delta_table
+from engine.export.damage import damage_error
 from engine.export.maintenance.verify_findings import try_reading
 from engine.export.tables import TABLES
 from engine.publish import file_sha256, fsync, remove_if_exists
@@ -60,19 +60,30 @@ def altered_log_files(target: Path) -> list[tuple[str, Path]]:
     return [(file.partition("/")[0], target / file) for file in sorted(found)]
 
 
-def refuse_bad_logs(target: Path) -> None:
-    """Raise ExportError where a log file was altered or a checkpoint differs from its entries; else return None.
+def refuse_altered_logs(target: Path) -> None:
+    """Raise DamageError where a log file has another SHA-256 than is noted of it.
 
     Raises
     ------
-    ExportError
+    DamageError
+        The message names one.
+    """
+    for _, path in altered_log_files(target):
+        raise damage_error(path, "its SHA-256 is not what the log of `exports` notes")
+
+
+def refuse_bad_logs(target: Path) -> None:
+    """Raise DamageError where a log file was altered or a checkpoint differs from its entries; else return None.
+
+    Raises
+    ------
+    DamageError
         The message names one.
     """
     wrong = [*(path for _, path in altered_log_files(target)), *(path for _, path in bad_checkpoints(target))]
     if wrong:
-        raise ExportError(
-            f"{wrong[0]}: is not what was written, so it cannot be told which files are needed, and none was removed; "
-            "`engine verify` lists what is wrong, `engine repair` drops a checkpoint that its entries make up for"
+        raise damage_error(
+            wrong[0], "is not what was written, so it cannot be told which files are needed, and none was removed"
         )
 
 

@@ -1,12 +1,14 @@
 """Repair of an export from its own intact data.
 
-1. `remove_leftovers` undoes an export that did not end, and removes files that no revision pins.
-2. `verify` names the damaged files of the last revision.
-3. `find_rows` looks for their rows among those that a `rebuild` computes from intact files: rows within the file's
+1. `log_repair.mend_logs` restores log entries and the table `exports`; where the last revision can still not be opened,
+   the faults are listed, and nothing else is done.
+2. `remove_leftovers` undoes an export that did not end, and removes files that no revision pins.
+3. `verify` names the damaged files.
+4. `find_rows` looks for their rows among those that a `rebuild` computes from intact files: rows within the file's
    bounds that no intact file has, as many as the log says.
-4. Where their encoding has the SHA-256 in the file's name, the file is restored in its place, for every revision that
+5. Where their encoding has the SHA-256 in the file's name, the file is restored in its place, for every revision that
    pins it. Else the rows become a file of a new revision.
-5. Files that cannot be rebuilt are listed with the rows they had, and leave the new revision only on request; gaps,
+6. Files that cannot be rebuilt are listed with the rows they had, and leave the new revision only on request; gaps,
    quality and derived bars are then computed from the remaining rows.
 """
 
@@ -22,10 +24,10 @@ import polars as pl
 
 from engine.arguments import path_of
 from engine.clock import Clock, WallClock
-from engine.errors import ExportError
+from engine.errors import DamageError, ExportError
 from engine.export import delta_table
+from engine.export.damage import read_verified
 from engine.export.dataset import (
-    LOCK_TIMEOUT_SECONDS,
     STAGING,
     Dataset,
     RevisionDraft,
@@ -33,21 +35,23 @@ from engine.export.dataset import (
     StoreState,
     TableChange,
     commit_revision,
-    explained_errors,
-    hold_lock,
+    last_pinned_versions,
     open_dataset,
 )
 from engine.export.delta_table import DataFile
 from engine.export.file_statistics import parse_statistics, row_count, summarize_file
 from engine.export.maintenance import log_sums
 from engine.export.maintenance.agreement import SOURCES
-from engine.export.maintenance.compact import read_verified
+from engine.export.maintenance.log_repair import last_readable_revision, make_way, mend_logs, unreadable_logs
 from engine.export.maintenance.vacuum import locked_and_recovered, unpinned_files
 from engine.export.maintenance.verify import damaged_paths, verify
+from engine.export.maintenance.verify_findings import FILE_CHECKS, damaged
 from engine.export.parquet import StagedFile, partition_rows, stage
+from engine.export.revision_history import pinned_files
 from engine.export.row_revisions import keep_known_revisions
 from engine.export.tables import DATA_TABLES, KEYS, TABLES
-from engine.publish import fsync, make_durable_folders, remove_if_exists
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, explained_errors, hold_lock
+from engine.publish import file_sha256, fsync, make_durable_folders, remove_if_exists, write_new_file
 from engine.schema import IS_MISSING, TS, Schema, empty
 
 ACTIONS: Schema = {
@@ -66,6 +70,8 @@ STORED_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "quality": ("duplicates", "corrections"),
 }
 LEFTOVERS = ("head", "stray")
+LOG_CHECKS = ("log", "pin", "copy")
+HELD = ("rows", "symbols", "first_ts", "last_ts")
 # What lacks rows is no state of its store any more: the next export from it writes everything.
 REPAIRED = "+repaired"
 
@@ -156,9 +162,25 @@ def repair_files(
         No export, somebody else writes to it, its disk is full, or its logs cannot be read.
     """
     target = path_of("target", target)
-    actions = list(remove_leftovers(target, lock_timeout))
+    now = (clock or WallClock()).now()
+    if not any((target / name / delta_table.LOG).is_dir() for name in TABLES):
+        raise ExportError(f"{target}: is no export (it has no table with a log); valid: a folder that `--export` wrote")
+    with explained_errors(target, remedy=""), hold_lock(target, lock_timeout):
+        actions = [_row(one.action, one.table, _below(target, one.path), one.detail) for one in mend_logs(target, now)]
+        blocked = [
+            _row("lost", *_place(target, fault), describe_lost_log(target, fault)) for fault in unreadable_logs(target)
+        ]
+    if blocked:
+        return Repaired(last_readable_revision(target) or 0, _framed([*actions, *blocked]))
+    actions += remove_leftovers(target, lock_timeout)
     dataset = open_dataset(target)
-    lost = damaged_files(dataset)
+    findings = verify(target)
+    found_again = restore_from_elsewhere(target, damaged_paths(findings), lock_timeout)
+    if found_again:
+        actions += found_again
+        findings = verify(target)
+    lost = damaged_files(dataset, findings)
+    actions += lost_of_former_revisions(findings, lost)
     if not lost:
         return Repaired(dataset.revision, _framed(actions))
     paths: dict[str, list[str]] = {}
@@ -178,7 +200,7 @@ def repair_files(
         return Repaired(dataset.revision, _framed(actions))
     last = dataset.exports.row(-1, named=True)
     store_id = last["store_id"] + REPAIRED * bool(dropped)
-    state = StoreState(store_id, last["store_revision"], (clock or WallClock()).now(), last.get("as_of"))
+    state = StoreState(store_id, last["store_revision"], now, last.get("as_of"))
 
     def plan(draft: RevisionDraft) -> RevisionPlan:
         """Plan a revision with rows found again in place of lost files, and tables recomputed from the rows left."""
@@ -195,10 +217,8 @@ def repair_files(
 
 
 def remove_leftovers(target: Path, lock_timeout: float) -> Iterator[Mapping[str, Any]]:
-    """Roll back an unfinished export, delete bad checkpoints and, if logs are sound, unpinned files; yield actions."""
+    """Roll back an unfinished export and, if logs are sound, delete unpinned files; yield actions."""
     leftovers = verify(target, quick=True).filter(pl.col("check_name").is_in(LEFTOVERS))
-    with explained_errors(target), hold_lock(target, lock_timeout):
-        dropped = log_sums.drop_bad_checkpoints(target)
     with locked_and_recovered(target, lock_timeout) as exports:
         # A log that was changed may name other files than those that are needed.
         trusted = not (log_sums.altered_log_files(target) or log_sums.bad_checkpoints(target))
@@ -206,8 +226,6 @@ def remove_leftovers(target: Path, lock_timeout: float) -> Iterator[Mapping[str,
         for files in strays.values():
             for path in files:
                 path.unlink()
-    for table, path in dropped:
-        yield _row("removed", table, str(path.relative_to(target)), "a damaged checkpoint, whose entries are all there")
     for row in leftovers.filter(pl.col("check_name") == "head").iter_rows(named=True):
         yield _row("put back", row["table_name"], row["file"], "to what the last revision pins")
     for row in leftovers.filter(pl.col("file") == STAGING).iter_rows(named=True):
@@ -217,17 +235,95 @@ def remove_leftovers(target: Path, lock_timeout: float) -> Iterator[Mapping[str,
             yield _row("removed", table, str(path.relative_to(target)), "no revision pins it")
 
 
-def damaged_files(dataset: Dataset) -> list[_LostFile]:
-    """Damaged files of a revision's data tables (full verify), each with its log entry (path, size, statistics)."""
-    paths = damaged_paths(verify(dataset.target, dataset.revision))
-    last = dataset.exports.row(-1, named=True)
-    versions = dict(zip(last["table_names"], last["table_versions"], strict=True))
+def damaged_files(dataset: Dataset, findings: pl.DataFrame) -> list[_LostFile]:
+    """Damaged files of a revision's data tables by findings of `verify`, each with its log entry (path, size, statistics)."""
     found = []
-    for table, names in paths.items():
-        if table in DATA_TABLES:
-            ((_, held),) = delta_table.files_by_version(dataset.target / table, [versions[table]])
-            found += [_LostFile(table, held[name]) for name in names]
+    for table, names in damaged_paths(findings).items():
+        if table in DATA_TABLES and table in dataset.tables:
+            version = last_pinned_versions(dataset.exports)[1][table]
+            ((_, held),) = delta_table.files_by_version(dataset.target / table, [version])
+            found += [_LostFile(table, held[name]) for name in names if name in held]
     return found
+
+
+def restore_from_elsewhere(
+    target: Path, lost: Mapping[str, Sequence[str]], lock_timeout: float
+) -> list[Mapping[str, Any]]:
+    """Put files back whose bytes are in the export under another name: renamed, or exchanged with another file.
+
+    Parameters
+    ----------
+    target : Path
+    lost : mapping of table to paths
+        Damaged files, below their table's folder.
+    lock_timeout : float
+    """
+    places = {
+        Path(name).stem.partition("-")[2]: target / table / name for table, names in lost.items() for name in names
+    }
+    if not places:
+        return []
+    actions: list[Mapping[str, Any]] = []
+    with locked_and_recovered(target, lock_timeout) as exports:
+        pinned = {
+            target / table / name
+            for table in TABLES
+            for _, held in pinned_files(target, table, exports)
+            for name in held
+        }
+        damaged_ones = set(places.values())
+        candidates = [
+            path
+            for table in lost
+            for path in sorted((target / table).rglob("*"))
+            if path.is_file() and delta_table.LOG not in path.parts and (path in damaged_ones or path not in pinned)
+        ]
+        staging = target / STAGING
+        make_durable_folders(staging)
+        staged = {}
+        for path in candidates:
+            digest = file_sha256(path)
+            if digest in places and digest not in staged:
+                # First a copy of each: two files that were exchanged are each other's only source.
+                write_new_file(staging / digest, path.read_bytes())
+                staged[digest] = path
+        for digest, source in staged.items():
+            place = places[digest]
+            make_durable_folders(place.parent)
+            make_way(place)
+            (staging / digest).replace(place)
+            fsync(place.parent)
+            table = place.relative_to(target).parts[0]
+            detail = f"its bytes were in {source.relative_to(target).as_posix()}"
+            actions.append(_row("restored", table, _below(target, place), detail))
+            if source not in damaged_ones:
+                source.unlink()
+        remove_if_exists(staging)
+    return actions
+
+
+def lost_of_former_revisions(findings: pl.DataFrame, lost: Sequence[_LostFile]) -> Iterator[Mapping[str, Any]]:
+    """Yield `lost` for damaged files, and log files, that the last revision does without."""
+    ours = {f"{one.table}/{one.file.path}" for one in lost}
+    is_log = (pl.col("severity") == "error") & pl.col("check_name").is_in(LOG_CHECKS)
+    for row in pl.concat([damaged(findings), findings.filter(is_log)]).unique("file", maintain_order=True).to_dicts():
+        if row["file"] in ours:
+            continue
+        detail = (
+            "only former revisions need it; `engine vacuum --keep-revisions 1` removes them"
+            if row["check_name"] in FILE_CHECKS
+            else "only former revisions need it, and they cannot all be opened; no vacuum removes files while it is so"
+        )
+        yield {**_row("lost", row["table_name"], row["file"], detail), **{n: row[n] for n in HELD}}
+
+
+def describe_lost_log(target: Path, fault: DamageError) -> str:
+    """Text why a log cannot be mended, which revision can still be opened, and what is left to do."""
+    readable = last_readable_revision(target)
+    opened = (
+        "no revision can be opened" if readable is None else f"revision {readable} is the last one that can be opened"
+    )
+    return f"{fault.fault}, and there is no copy of it; {opened}; put the file back from a backup, or export to a new folder"
 
 
 def find_rows(dataset: Dataset, lost: Sequence[_LostFile], tables: Mapping[str, pl.DataFrame]) -> Iterator[_FoundRows]:
@@ -309,13 +405,7 @@ def restore_files(target: Path, found: Sequence[_FoundRows], lock_timeout: float
                 for lost in one.lost:
                     place = target / lost.table / lost.file.path
                     make_durable_folders(place.parent)
-                    if place.is_dir() and not place.is_symlink():
-                        try:
-                            place.rmdir()
-                        except OSError as error:
-                            raise ExportError(
-                                f"{place}: is a folder where a file was; move it away and repair again ({error})"
-                            ) from error
+                    make_way(place)
                     staged[lost.sha256].staged.replace(place)
                     fsync(place.parent)
                 restored.append(one)
@@ -384,7 +474,8 @@ def describe_rebuilt(found: _FoundRows) -> str:
         for name in numbers
     }
     differs = [name for name, value in highest.items() if found.rows[name].max() != value]
-    return "rows as the log counts them" + (f"; {', '.join(differs)} cannot be computed again" if differs else "")
+    kept = "rows as the log counts them, in a file of the new revision (former ones need a vacuum)"
+    return kept + (f"; {', '.join(differs)} cannot be computed again" if differs else "")
 
 
 def reason_lost(one: _LostFile, rebuilt: Rebuilt) -> str:
@@ -400,6 +491,15 @@ def _action(action: str, one: _LostFile, detail: str) -> Mapping[str, Any]:
 
 def _row(action: str, table: str, file: str = "", detail: str = "") -> Mapping[str, Any]:
     return {"action": action, "table": table, "file": file, "detail": detail}
+
+
+def _below(target: Path, path: Path) -> str:
+    return path.relative_to(target).as_posix()
+
+
+def _place(target: Path, fault: DamageError) -> tuple[str, str]:
+    file = _below(target, Path(fault.path))
+    return file.partition("/")[0], file
 
 
 def _framed(actions: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

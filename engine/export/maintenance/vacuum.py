@@ -33,20 +33,14 @@ from engine import __version__
 from engine.clock import Clock, WallClock
 from engine.errors import ParameterError
 from engine.export import delta_table
-from engine.export.dataset import (
-    LOCK_TIMEOUT_SECONDS,
-    STAGING,
-    explained_errors,
-    lock_target,
-    open_dataset,
-    pinned_revisions,
-    recover,
-)
+from engine.export.damage import FILE_NAME
+from engine.export.dataset import STAGING, open_dataset, pinned_revisions, recover
+from engine.export.log_copies import replace_copies
 from engine.export.maintenance import log_sums
-from engine.export.maintenance.verify import NAME
 from engine.export.parquet import stage
 from engine.export.revision_history import pinned_files, pinned_versions
 from engine.export.tables import EXPORTS, TABLES
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, explained_errors, lock_target
 from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import Schema
 
@@ -117,8 +111,18 @@ def vacuum(
         expired = [revision for revision in pinned_revisions(exports) if revision not in kept]
         remaining = expire_revisions(Path(target), exports, expired, now) if expired else exports
         removed = [remove_unpinned(Path(target), table, remaining) for table in TABLES]
+        if expired:
+            copy_remaining_log(Path(target), remaining)
     frame = pl.DataFrame(removed, schema=dict(REMOVED)).filter((pl.col("files") > 0) | (pl.col("log_entries") > 0))
     return Vacuumed(tuple(kept), tuple(expired), frame)
+
+
+def copy_remaining_log(target: Path, exports: pl.DataFrame) -> None:
+    """Replace the copies of the logs by one of the entries that are left (lock held)."""
+    staging = target / STAGING
+    make_durable_folders(staging)
+    replace_copies(target, exports, delta_table.newest_version(target / "exports"), staging)
+    remove_if_exists(staging)
 
 
 @contextmanager
@@ -145,7 +149,7 @@ def unpinned_files(target: Path, table: str, exports: pl.DataFrame) -> list[Path
         for path in (target / table).rglob("*.parquet")
         if delta_table.LOG not in path.relative_to(target / table).parts
         and path not in pinned
-        and NAME.fullmatch(path.name)
+        and FILE_NAME.fullmatch(path.name)
         and path.is_file()
     )
 

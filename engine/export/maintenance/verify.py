@@ -25,11 +25,13 @@ from pathlib import Path
 import polars as pl
 
 from engine.arguments import path_of
-from engine.errors import ExportError
+from engine.errors import DamageError, ExportError
 from engine.export import delta_table
+from engine.export.damage import FILE_NAME
 from engine.export.dataset import STAGING, Dataset, open_dataset
 from engine.export.delta_table import DataFile
 from engine.export.file_statistics import differing_statistics, row_count
+from engine.export.log_copies import COPIES, read_copies
 from engine.export.maintenance.agreement import cross_table_findings
 from engine.export.maintenance.content_batches import faulty_folders
 from engine.export.maintenance.log_sums import altered_log_files
@@ -42,7 +44,6 @@ from engine.publish import file_sha256
 CHUNK_BYTES = 1 << 20
 # With one of these a file's rows cannot be compared with other tables.
 UNREADABLE = ("exists", "size", "sha256", "readable", "schema")
-NAME = re.compile(r"(\d+)-([0-9a-f]{64})\.parquet")
 
 
 def verify(target: Path, revision: int | None = None, *, quick: bool = False) -> pl.DataFrame:
@@ -72,11 +73,15 @@ def verify(target: Path, revision: int | None = None, *, quick: bool = False) ->
     target = path_of("target", target)
     if not any((target / name / delta_table.LOG).is_dir() for name in TABLES):
         raise ExportError(f"{target}: is no export (it has no table with a log); valid: a folder that `--export` wrote")
-    dataset, why = try_reading(partial(open_dataset, target))
-    if dataset is None:
-        return findings_frame(
-            [Finding("exports", "exports", "readable", why), *check_without_exports(target, quick=quick)]
-        )
+    try:
+        dataset = open_dataset(target)
+    except DamageError as error:
+        file = Path(error.path).relative_to(target).as_posix()
+        unreadable = Finding("exports", file, "readable", error.fault)
+        return findings_frame([unreadable, *check_without_exports(target, quick=quick)])
+    except ExportError as error:
+        unreadable = Finding("exports", "exports", "readable", str(error))
+        return findings_frame([unreadable, *check_without_exports(target, quick=quick)])
     chosen = dataset if revision is None else open_dataset(target, revision)
     return findings_frame(check_export(_Check(target, dataset.exports, chosen, every=revision is None, quick=quick)))
 
@@ -163,9 +168,18 @@ def check_logs(check: _Check, table: str) -> Iterator[Finding]:
 
 
 def check_log_sums(target: Path) -> Iterator[Finding]:
-    """Yield an error finding for each log file whose SHA-256 differs from the one noted in the `exports` log."""
-    for table, path in altered_log_files(target):
+    """Yield findings of log files unlike the SHA-256 noted in the `exports` log, or unlike their copy, and of bad copies."""
+    altered = altered_log_files(target)
+    for table, path in altered:
         yield Finding(table, str(path.relative_to(target)), "log", "its SHA-256 is not what the log of `exports` notes")
+    copies, known = read_copies(target), {path for _, path in altered}
+    for path in copies.damaged:
+        detail = "a copy of log entries whose SHA-256 is not that of its name; `engine repair` writes it anew"
+        yield Finding("exports", str(path.relative_to(target)), "copy", detail, "warning")
+    for name, content in copies.entries.items():
+        path = target / name
+        if path.is_file() and path not in known and path.read_bytes() != content:
+            yield Finding(name.partition("/")[0], name, "log", f"is not what its copy in {COPIES} holds")
 
 
 def check_replay(check: _Check, table: str, pin: int) -> Iterator[Finding]:
@@ -194,8 +208,9 @@ def files_by_pin(check: _Check, table: str) -> tuple[dict[str, DataFile], dict[s
     if table == "exports" and check.every:
         # A vacuum writes it anew without a revision; the version before is still being read.
         head = delta_table.newest_version(check.target / table)
+        # What another program added to the version before was taken out.
         found |= {
-            -version: held
+            -version: {path: file for path, file in held.items() if version == head or FILE_NAME.fullmatch(path)}
             for version, held in delta_table.files_by_version(check.target / table, [max(head - 1, 0), head])
         }
     mine = found.pop(check.chosen.revision, {})
@@ -229,7 +244,7 @@ def damage_of(path: Path, file: DataFile, *, quick: bool) -> tuple[str, str] | N
     size = path.stat().st_size
     if size != file.size:
         return "size", f"has {size} bytes, the log says {file.size}"
-    name = NAME.fullmatch(path.name)
+    name = FILE_NAME.fullmatch(path.name)
     if name is None:
         return "sha256", "the log names a file that is none of ours"
     if not quick:
@@ -332,14 +347,14 @@ def check_strays(check: _Check, pinned: set[str]) -> Iterator[Finding]:
                 continue
             if known is None:
                 logs = sorted((check.target / table / delta_table.LOG).glob("*.json"))
-                text = "".join(log.read_text(errors="replace") for log in logs)
+                text = "".join(log.read_text(errors="replace") for log in logs if log.is_file())
                 known = set(re.findall(r'"path":"([^"]+)"', text))
             yield stray_finding(table, file, last, is_logged=inner.as_posix() in known)
 
 
 def stray_finding(table: str, file: str, last: int, *, is_logged: bool) -> Finding:
     """Finding of an unpinned file: a warning if an export up to revision `last` named it and no log does; else info."""
-    name = NAME.fullmatch(Path(file).name)
+    name = FILE_NAME.fullmatch(Path(file).name)
     if name is None:
         return Finding(table, file, "stray", "a file that no export wrote", "info")
     # A vacuum that was killed leaves a file of `exports` that no log names.

@@ -9,6 +9,7 @@ import polars as pl
 
 from engine.export.delta_table import DataFile
 from engine.export.file_statistics import summarize_file
+from engine.panics import hide_panics
 from engine.schema import TS, Schema
 
 FINDINGS: Schema = {
@@ -77,7 +78,8 @@ def damaged(findings: pl.DataFrame) -> pl.DataFrame:
 def try_reading(action: Callable[[], Value]) -> tuple[Value | None, str]:
     """Run an action; return (result, "") or, on any Exception or Rust panic, (None, "<type>: <message>")."""
     try:
-        return action(), ""
+        with hide_panics():
+            return action(), ""
     except Exception as error:  # noqa: BLE001 - becomes a finding
         return None, f"{type(error).__name__}: {error}"
     except BaseException as error:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from engine.clock import ManualClock
 from engine.export import delta_table
 from engine.export.dataset import open_dataset
+from engine.export.log_copies import COPIES
 from engine.export.maintenance.compact import compact
 from engine.export.maintenance.log_sums import NOTE
 from engine.export.maintenance.vacuum import vacuum
@@ -123,7 +125,8 @@ def forge(target: Path, table: str, path: Path, rows: pl.DataFrame) -> Path:
 
 
 def forget_sums(target: Path) -> None:
-    """Take what `exports` notes of the logs out of its own, as an export of before has it."""
+    """Take what `exports` notes of the logs out of its own, and the copies of the logs, as an export of before has it."""
+    shutil.rmtree(target / COPIES, ignore_errors=True)
     for entry, text in edited_log(target, "exports"):
         actions = [orjson.loads(line) for line in text.splitlines()]
         for action in actions:

@@ -71,14 +71,13 @@ DAMAGE = {
 
 def test_verify_of_every_log_entry_whose_notes_were_changed_names_it(target):
     assert verify(target).is_empty()
-    newest = {delta_table.log_entry_path(target / "exports", delta_table.newest_version(target / "exports"))}
     for table in TABLES:
         for entry in sorted((target / table / delta_table.LOG).glob("*.json"))[-3:]:
             text = entry.read_text()
             entry.write_text(text.replace('"commitInfo":{', '"commitInfo":{"note":"x",', 1))
             found = verify(target, quick=True)
-            assert found["file"].to_list() == [str(entry.relative_to(target))] * (entry not in newest)
-            assert set(found["check_name"]) <= {"log"}
+            assert set(found["file"]) == {str(entry.relative_to(target))}
+            assert set(found["check_name"]) <= {"log", "readable"}
             entry.write_text(text)
 
 
@@ -116,7 +115,9 @@ def test_vacuum_with_a_damaged_checkpoint_removes_nothing(target, damage, noted)
         exported.forget_sums(target)
     held = files(target)
     DAMAGE[damage](checkpoint(target, "bars"))
-    with pytest.raises(ExportError, match=r"is not what was written|Kernel error"):
+    with pytest.raises(
+        ExportError, match=r"is not what was written|is not what the log of `exports` notes|checkpoint cannot be read"
+    ):
         vacuum(target, keep_revisions=1, clock=exported.clock(9))
     assert files(target) == held
 

@@ -1,0 +1,105 @@
+"""The folder of an export: its lock, whether it is one, and errors that name it, the fault and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+from deltalake.exceptions import DeltaError
+
+from engine.errors import EngineError, ExportError
+from engine.export import delta_table
+from engine.export.damage import REMEDY, damage_error, is_refused
+from engine.export.log_check import GONE, explained_log_errors
+from engine.export.tables import EXPORTS
+from engine.publish import make_durable_folders
+from engine.urls import refuse_url
+
+LOCK = ".lock"
+LOCK_TIMEOUT_SECONDS = 60.0
+
+
+@contextmanager
+def lock_target(target: Path, timeout: float) -> Iterator[None]:
+    """Context: create the target, hold its lock; ExportError if the folder is foreign or locked for `timeout` seconds.
+
+    Raises
+    ------
+    ExportError
+        It is something else, or somebody else holds the lock.
+    """
+    check_target(target)
+    make_durable_folders(target)
+    with hold_lock(target, timeout):
+        check_target(target)
+        yield
+
+
+@contextmanager
+def hold_lock(target: Path, timeout: float) -> Iterator[None]:
+    """Hold an export's file lock in the block without checking the folder; ExportError after `timeout` seconds.
+
+    Raises
+    ------
+    ExportError
+        Somebody else holds it.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - loads asyncio, and who reads locks nothing
+
+    lock = FileLock(target / LOCK)
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout as error:
+        raise ExportError(
+            f"{target}: another export is writing to it (waited {timeout:g} s for {target / LOCK}); try again later"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_export(target: Path) -> bool:
+    """Whether the folder has a log of the table `exports`; True even when its first export never ended, or is damaged."""
+    return bool(delta_table.log_entries(target / "exports"))
+
+
+def check_target(target: Path) -> None:
+    """ParameterError for a URL; ExportError if the folder is neither new, empty nor an export, or no log can have its path."""
+    refuse_url("target", target)
+    if any(sign in str(target.absolute()) for sign in "\\%\n\r"):
+        raise ExportError(f"{str(target)!r}: Delta logs need a path without backslash, percent sign and line break")
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ExportError(f"{target}: is a file; valid: a folder that is new, empty, or an export")
+    if is_export(target):
+        first = delta_table.log_entry_path(target / "exports", 0)
+        if not first.is_file():
+            raise damage_error(first, GONE)
+        with explained_log_errors(target, "exports"):
+            names = delta_table.column_names(target / "exports")
+        if names == list(EXPORTS):
+            return
+        raise ExportError(f"{target}: its table `exports` is none of ours; valid: a folder that is new or empty")
+    begun = {LOCK, "exports"}  # a first export that was killed
+    strange = sorted({entry.name for entry in target.iterdir()} - begun)
+    if strange or any(entry.name != delta_table.LOG for entry in (target / "exports").glob("*")):
+        raise ExportError(
+            f"{target}: is neither empty nor an export (it holds {', '.join(strange[:3]) or 'exports'}); "
+            "valid: a folder that is new, empty, or an export"
+        )
+
+
+@contextmanager
+def explained_errors(target: Path, remedy: str = REMEDY) -> Iterator[None]:
+    """Turn OSError, DeltaError and PolarsError in the block into an ExportError: target, reason, remedy of damage."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except (OSError, DeltaError, pl.exceptions.PolarsError) as error:
+        text = f"{target}: {error}"
+        raise ExportError(text if is_refused(error) or not remedy else f"{text}; {remedy}") from error
