@@ -3,10 +3,16 @@
 Everything a user needs is here by name; each name loads its room when it is first used, so `import engine` is quick.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Prices and volumes near the bounds of a float overflow in sums and ratios; the checks take an infinity for what it is.
+warnings.filterwarnings(
+    "ignore", r"(overflow|invalid value|divide by zero) encountered in ", RuntimeWarning, r"engine\."
+)
 
 if TYPE_CHECKING:
     from engine.audit.reconcile import reconcile

@@ -14,16 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 PANIC = re.compile(rb"\n?thread '[^\n]*panicked at [^\n]*\n[^\n]*\n(?:[ \t][^\n]*\n)*(?:note: [^\n]*\n)?", re.MULTILINE)
-
 _lock = threading.Lock()
 _held: list[tuple[int, int]] = []  # (descriptor of the real standard error, file that collects) of the redirection
 _users = 0
-_passed_on = 0  # bytes of the collecting file
 
 
 @contextmanager
 def hide_panics() -> Iterator[None]:
-    """Keep panic messages of the block off standard error; other text of any thread is passed on when the block ends."""
+    """Keep panic messages of the block off standard error; other text is passed on when the last block of any thread ends."""
     global _users  # noqa: PLW0603 - standard error is one per process
     with _lock:
         if _users == 0:
@@ -34,8 +32,8 @@ def hide_panics() -> Iterator[None]:
     finally:
         with _lock:
             _users -= 1
-            if _held:
-                _pass_on(restore=_users == 0)
+            if _held and _users == 0:
+                _pass_on()
 
 
 def without_panics(text: bytes) -> bytes:
@@ -59,19 +57,14 @@ def _redirect() -> None:
     _held.append((real, collecting))
 
 
-def _pass_on(*, restore: bool) -> None:
-    global _passed_on  # noqa: PLW0603
-    real, collecting = _held[-1]
+def _pass_on() -> None:
+    real, collecting = _held.pop()
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.flush()
-    if restore:
-        os.dup2(real, 2)
-        _held.pop()
-    size = os.fstat(collecting).st_size
-    text = without_panics(os.pread(collecting, size - _passed_on, _passed_on))
-    _passed_on = 0 if restore else size
+    os.dup2(real, 2)
+    with open(collecting, "rb") as file:  # noqa: PTH123 - a descriptor
+        file.seek(0)
+        text = without_panics(file.read())
     while text:
         text = text[os.write(real, text) :]
-    if restore:
-        os.close(collecting)
-        os.close(real)
+    os.close(real)

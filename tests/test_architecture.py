@@ -16,7 +16,7 @@ ROOT = Path(engine.__file__).parent
 
 # Lower ranks know nothing of higher ones; rooms of one rank know nothing of each other.
 RANKS = [
-    {"errors", "reference", "toml_text"},
+    {"errors", "panics", "reference", "toml_text"},
     {"urls"},
     {"publish", "arguments", "plugins"},
     {"interval", "display"},
@@ -52,8 +52,8 @@ DOORS = {
     "urllib3": {"sources"},
     "prometheus_client": {"runtime"},
     # Of the sources: a socket, and an iterator that may block, need a thread of their own. A live session asks for the
-    # past in one, and the command line tells it to stop.
-    "threading": {"store", "query", "sources", "runtime", "cli"},
+    # past in one, and the command line tells it to stop. Standard error is one per process, and threads share it.
+    "threading": {"store", "query", "sources", "runtime", "cli", "panics"},
     "filelock": {"export"},
     "altair": {"report"},
     "vl_convert": {"report"},

@@ -101,8 +101,9 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
     week = profile.filter(pl.col("facet") == "week")
     groups = week.group_by(*SERIES, "offset").agg(pl.col("rows", "volume").sum()).sort(*SERIES, "offset")
     rows, volume = dense_counts(week, groups, "rows", "volume")
-    weighed = (volume.sum(1) > 0) & (groups["price_type"] == "last").to_numpy()
-    weight = np.where(weighed[:, None], without_single_prints(volume, rows), rows)
+    with np.errstate(over="ignore", invalid="ignore"):  # volumes near the bound of a float
+        weighed = (volume.sum(1) > 0) & (groups["price_type"] == "last").to_numpy()
+        weight = np.where(weighed[:, None], without_single_prints(volume, rows), rows)
     inside, rows_inside, filled = (np.zeros((groups.height, len(SHIFTS))) for _ in range(3))
     sessions = np.zeros(rows.shape)
     by_day = rows.reshape(-1, 7, DAY_CELLS).sum(1)

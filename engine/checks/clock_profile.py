@@ -157,7 +157,9 @@ def stride_step(interval: Interval) -> int | None:
 def without_nulls(volume: pl.Series) -> Floats:
     """Return volumes as an array with null and NaN replaced by 0."""
     values: Floats = volume.fill_null(0.0).to_numpy()
-    return np.nan_to_num(values, nan=0.0, posinf=np.inf) if np.isnan(values.sum()) else values
+    with np.errstate(over="ignore"):  # volumes near the bound of a float
+        has_nan = np.isnan(values.sum())
+    return np.nan_to_num(values, nan=0.0, posinf=np.inf) if has_nan else values
 
 
 def count_by_quarter(strides: ContiguousRuns, group: Ints, once: Ints, volume: Floats | None) -> list[pl.DataFrame]:

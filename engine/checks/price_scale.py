@@ -135,7 +135,7 @@ def scale_blocks(frames: Frames) -> list[Block]:
     """Return the blocks of each series that stand at a power of ten of the prices beside, of 2 bars and more."""
     jumps = pl.concat([frames["scale"], jumps_between_parts(frames["ends"])]).sort(*KEY, "ts")
     ratio = (pl.col("open") / pl.col("before")).log10()
-    power = ratio.round().cast(pl.Int64)
+    power = ratio.round().cast(pl.Int64, strict=False)  # a ratio beyond a float is no power of ten
     near = (ratio - power).abs() * math.log(10) <= NEAR_POWER
     tens = jumps.with_columns(power.alias("power")).filter(near & (pl.col("power") != 0))
     blocks: list[Block] = []

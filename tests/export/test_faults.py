@@ -22,8 +22,8 @@ from engine.export.tables import DATA_TABLES, TABLES
 from tests.export.sample import EXPECTED_COUNTS, MARKS, counts, export, generations
 
 ROOT = Path(__file__).parents[2]
-FSYNCS_OF_A_FIRST_EXPORT = 112
-FSYNCS_OF_A_RE_EXPORT = 55
+FSYNCS_OF_A_FIRST_EXPORT = 115
+FSYNCS_OF_A_RE_EXPORT = 57
 
 
 def child(target, generation, *, kill_at=0, file_limit=0, symbols="-"):
