@@ -6,6 +6,7 @@ for the call that may panic, and everything else that is written meanwhile is pa
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import sys
@@ -53,6 +54,8 @@ def _redirect() -> None:
     except OSError:
         os.close(real)
         return
+    # Threads write at once, and the position of such a file is not theirs together.
+    fcntl.fcntl(collecting, fcntl.F_SETFL, os.O_APPEND)
     os.dup2(collecting, 2)
     _held.append((real, collecting))
 
