@@ -113,7 +113,7 @@ class Dataset(Summarized):
         gone = next((path for path in wanted if not path.exists()), None)
         if gone is not None:
             raise ExportError(
-                f"{gone}: a file of revision {self.revision} is gone; if a vacuum removed it, open the export again, "
+                f"{gone}: a file of revision {self.revision} is gone; if it has expired, open the export again, "
                 f"else {REMEDY}"
             )
         sizes = self._sizes(table)
