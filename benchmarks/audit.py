@@ -1,6 +1,6 @@
 """Audits of one Parquet table of bars: against merely decoding it, step by step, with two workers, and the memory they take.
 
-    python -m benchmarks.audit [--rows 5e6] [--market liquid mixed] [--only speed|steps|workers|memory]
+    python -m benchmarks.audit [--rows 5e6] [--market liquid mixed] [--only speed|steps|workers|memory] [--also CHECKOUT]
     python -m benchmarks.audit plan
 
 Minute bars of 61 sessions of XNYS, sorted by symbol and time, in row groups of half a million rows, compressed by zstd. A symbol
@@ -9,7 +9,8 @@ lacks each of its minutes with a chance of `most * u**4`, `u` uniform: `liquid` 
 million rows have 80,000 gaps to be explained.
 
 speed    all that an audit does, and grid, gaps and quality alone, each with its own reading of the table, beside the time in
-         which Polars decodes the columns that an audit uses. In this process, contenders take turns.
+         which Polars decodes the columns that an audit uses. In this process, contenders take turns. Then the command
+         `engine audit` in fresh processes, on folders of CSV files and on real ones, beside another checkout (`--also`).
 steps    where the time of an audit goes.
 
 Both count processor time (of one Polars thread, where POLARS_MAX_THREADS=1 says so), which others on the machine change least.
@@ -52,11 +53,13 @@ from engine.runtime import auditor, parquet_scan, partitioned_run
 from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
 from engine.runtime.run import load_options, run
 
-from benchmarks import machine
+from benchmarks import audit_command, machine
 from benchmarks.timing import Contender, Measure, measures, table
 
 FIRST, LAST = dt.date(2024, 9, 3), dt.date(2024, 11, 26)
 MARKETS = {"liquid": 0.015, "mixed": 0.5}
+MONTH_END = dt.date(2024, 9, 30)
+YEARS = (2, 4, 8)
 SYMBOLS_AT_ONCE = 50
 ROW_GROUP = 1 << 19
 SEED = 20240903
@@ -115,8 +118,8 @@ class BarsTable:
         return f"{self.rows / 1e6:.0f}M rows, {self.market}"
 
 
-def session_minutes() -> np.ndarray:
-    regular = calendar("XNYS").segments(FIRST, LAST).filter("regular")
+def session_minutes(first: dt.date = FIRST, last: dt.date = LAST) -> np.ndarray:
+    regular = calendar("XNYS").segments(first, last).filter("regular")
     spans = regular.select(pl.col("segment_open", "segment_close").to_physical()).iter_rows()
     return np.concatenate([np.arange(begin, end, 60_000_000) for begin, end in spans])
 
@@ -141,6 +144,19 @@ def random_bars(first: int, symbols: int, stamps: np.ndarray, most: float, rng: 
         pl.format("S{}", pl.col("symbol").cast(pl.String).str.zfill(5)).alias("symbol"),
         pl.col("ts").cast(pl.Datetime("us", "UTC")),
     )
+
+
+def folders_of_files(folder: Path, rows: int) -> dict[str, Path]:
+    """CSV files of `mixed` bars, label to folder: about `rows` of symbols over 20 sessions, and one symbol over years."""
+    rng, month = np.random.default_rng(SEED), session_minutes(FIRST, MONTH_END)
+    symbols = max(2, round(rows / len(month)))
+    bars = random_bars(0, symbols, month, MARKETS["mixed"], rng)
+    made = {f"{symbols} symbols, 20 sessions": audit_command.write_symbols(bars, folder / "month")}
+    for years in YEARS:
+        minutes = session_minutes(dt.date(LAST.year - years, LAST.month, LAST.day), LAST)
+        bars = random_bars(0, 1, minutes, MARKETS["mixed"], rng)
+        made[f"one symbol, {years} years"] = audit_command.write_symbols(bars, folder / f"years-{years}")
+    return made
 
 
 def speed(bars_table: BarsTable, rounds: int) -> list[Measure]:
@@ -433,6 +449,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="engine-bench-") as scratch:
         for lines in everything(int(float(options.rows)), Path(scratch), options.repeat, options.only, options.market):
             print(table(lines), flush=True)
+        if options.only in (None, "speed"):
+            made = folders_of_files(Path(scratch), int(float(options.rows)) // 5)
+            for line in audit_command.compare(made, Path(scratch), options.also, options.repeat):
+                print(line, flush=True)
     print(f"load {machine.load():.1f}")
     return 0
 
@@ -446,6 +466,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", choices=["speed", "steps", "workers", "memory"])
     parser.add_argument("--market", nargs="+", choices=MARKETS, default=list(MARKETS))
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--also", type=Path, help="checkout of another version, timed on the same files")
     return parser
 
 

@@ -31,7 +31,7 @@ def candidate_hours() -> pl.DataFrame:
 class UsualSegments(Mapping[str, pl.DataFrame]):
     """Segments of each code's usual week up to a date, without holidays, eras and early closes; made at first use.
 
-    Codes of the same hours have the same frame.
+    Frames of `schema.SEGMENTS` without `ordinal`, unsorted. Codes of the same hours have the same frame.
     """
 
     last: dt.date
@@ -61,7 +61,8 @@ class UsualSegments(Mapping[str, pl.DataFrame]):
             first = code_of.setdefault(text, str(code))
             if first not in made:
                 own = calendar_from_file(parse_calendar(USUAL_HOURS, text.encode()))
-                made[first] = own.segments_in_bounds(self.last - dt.timedelta(days=self.days), self.last)
+                spans = own.source(self.last - dt.timedelta(days=self.days), self.last)
+                made[first] = spans.with_columns((pl.col("segment") == "RTH").alias("regular"))
             made[str(code)] = made[first]
         return made
 
