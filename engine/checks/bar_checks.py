@@ -95,7 +95,7 @@ def judge(
         Calendars that are plausible too; looked up only if they are tried.
     coarse : DataFrame, optional
         Coarser source bars, as `truncated.truncated` takes them.
-    usual_hours : mapping of code to DataFrame of `schema.SEGMENTS`, optional
+    usual_hours : mapping of code to DataFrame of `schema.SEGMENTS` without `ordinal`, optional
         The usual hours of `others`, by which those to try are chosen.
 
     Returns

@@ -108,7 +108,7 @@ class JudgeInput:
         IANA zone and code of the venue.
     others : mapping of code to DataFrame of `schema.SEGMENTS`
         Calendars that are plausible too; looked up only if they are tried.
-    usual_hours : mapping of code to DataFrame of `schema.SEGMENTS`
+    usual_hours : mapping of code to DataFrame of `schema.SEGMENTS` without `ordinal`
         The usual hours of `others`, by which those to try are chosen; empty: all are tried.
     coarse : DataFrame, optional
         Coarser source bars: `symbol, price_type, interval, session, ts, high, low, close, volume`.

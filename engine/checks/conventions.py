@@ -78,7 +78,7 @@ class OtherCalendars:
     ----------
     exact : mapping of code to DataFrame of `schema.SEGMENTS`
         Their sessions over the dates of the rows; the more usual codes first. A code is looked up only if it is tried.
-    usual : mapping of code to DataFrame of `schema.SEGMENTS`
+    usual : mapping of code to DataFrame of `schema.SEGMENTS` without `ordinal`
         Their usual hours, without holidays, by which the codes to try are chosen; empty: all are tried.
     dates : DataFrame of `other_calendars.ROW_DATES`, optional
         UTC dates that have rows; default all dates of the segments.

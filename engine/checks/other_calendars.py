@@ -248,7 +248,7 @@ def try_calendars(
     expected : ExpectedDays
     others : mapping of code to DataFrame of `schema.SEGMENTS`
         Calendars to try, the more usual ones first; each is looked up only if it is tried.
-    usual : mapping of code to DataFrame of `schema.SEGMENTS`
+    usual : mapping of code to DataFrame of `schema.SEGMENTS` without `ordinal`
         Their usual hours, without holidays; empty: all are tried.
     least : DataFrame of `SERIES` and `least`, optional
         Lowest score of each series that its caller has a use for; default 0.
