@@ -6,12 +6,13 @@ import datetime as dt
 from functools import cache
 
 import engine
+import numpy as np
 import polars as pl
 import pytest
 from engine.calendars.candidates import CandidateSegments, UsualSegments, candidate_hours
 from engine.calendars.providers import calendar
 from engine.checks.conventions import OtherCalendars, conventions
-from engine.checks.other_calendars import ExpectedDays, calendar_scores, row_dates
+from engine.checks.other_calendars import ExpectedDays, calendar_scores, row_dates, session_weights, try_calendars
 from engine.schema import TS
 
 from tests.checks.feeds import LIQUID, MIXED, THIN, Feed, axis, market, moved, profile
@@ -135,6 +136,32 @@ def test_days_expected_are_those_with_rows_and_weekends_between() -> None:
     first = (dt.date(2024, 6, 1) - dt.date(1970, 1, 1)).days
     assert (expected.days - first + 1).tolist() == [6, 7, 8, 9, 10, 18]
     assert expected.has_rows.tolist() == [True, True, False, False, True, True]
+
+
+def test_calendars_left_out_for_their_usual_hours_score_less_than_is_asked() -> None:
+    feed = on(market("XNYS", *AUTUMN, "1m", (LIQUID, THIN)), "XLON")
+    rows, tried, days = profile(feed), others(*AUTUMN), ExpectedDays.of(row_dates(feed.rows["ts"]))
+    near = {code: tried.usual[code] for code in ("XNYS", "XTSE", "XMEX", "CME_INDEX", "FX", "XTKS")}
+    exact = {code: tried.exact[code] for code in near}
+    series = rows.select("symbol", "price_type", "interval").unique()
+    whole = try_calendars(rows, days, exact, near)
+    for least in (0.8, 0.95, 1.0):
+        found = try_calendars(rows, days, exact, near, series.with_columns(pl.lit(least).alias("least")))
+        assert found.filter(pl.col("score") >= least).equals(whole.filter(pl.col("score") >= least))
+        assert found.height <= whole.height
+    assert found.height < whole.height
+
+
+def test_rows_are_weighed_on_dates_with_rows_and_hours_on_all() -> None:
+    # A Monday with rows and one without, on which the calendar is closed.
+    monday = dt.datetime(2024, 6, 3, tzinfo=dt.UTC)
+    segments = calendar("XNYS").segments_in_bounds(monday.date(), monday.date())
+    first = (monday.date() - dt.date(1970, 1, 1)).days
+    days = ExpectedDays(np.array([first, first + 7]), np.array([True, False]))
+    ((of_all, of_rows, has_rows),) = session_weights(segments, days).values()
+    assert of_all.max() == 0.5
+    assert of_rows.max() == 1.0
+    assert has_rows.tolist() == [True] + [False] * 6
 
 
 def test_usual_hours_are_those_of_the_calendars() -> None:
