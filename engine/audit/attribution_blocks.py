@@ -150,6 +150,8 @@ class BlockInput(NamedTuple):
         `series, copy`: the symbol of another series with the same bars.
     copied : DataFrame of `copies.COPIED`
         Slots that these have.
+    other_sides : DataFrame of `survey.SLOTS`
+        Slots in which the other side of a quote has a bar.
     """
 
     series: pl.DataFrame
@@ -168,6 +170,7 @@ class BlockInput(NamedTuple):
     references: pl.DataFrame
     copies: pl.DataFrame
     copied: pl.DataFrame
+    other_sides: pl.DataFrame
 
 
 class MissingSums(NamedTuple):
@@ -233,6 +236,7 @@ def sum_missing(block: Block) -> MissingSums:
     )
     gaps = with_known_causes(found, block_input, context.grid)
     gaps = with_prints_and_quotes(gaps, wanted, block_input.prints, block_input.quotes)
+    gaps = with_other_side(gaps, block_input)
     is_known = gaps["known"].is_not_null().to_numpy()
     # A proven silence is a silence: it tells how quiet the series is.
     part = weigh_gaps(gaps, wanted, context.width, gaps["known"].ne("no_trade").fill_null(value=False).to_numpy())
@@ -269,7 +273,8 @@ def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.Dat
     block_input, part = block.state.take("weighed")
     joined = gap_edges(part.gaps, block_input.trace, context.width)
     part, joined = cut_at_outages(part, joined, outages, context.grid)
-    part = part._replace(gaps=recount_prints_and_quotes(part.gaps, block_input.prints, block_input.quotes))
+    recounted = recount_prints_and_quotes(part.gaps, block_input.prints, block_input.quotes)
+    part = part._replace(gaps=with_other_side(recounted, block_input))
     groups = block_input.series.select("series", pl.lit(0, pl.Int32).alias("group"))
     judged = attribute_block(part, joined, groups, outages, recurring_gaps, context.slot_minutes)
     whole = part.rates.of_series
@@ -498,6 +503,16 @@ def ordinals_there(wanted: pl.DataFrame, away: pl.DataFrame) -> pl.DataFrame:
     part = (pl.col("away") != pl.col("away").shift(1).over("series")).fill_null(value=False).cum_sum().alias("part")
     there = gone.with_columns(part).filter(~pl.col("away"))
     return there.group_by("series", "part").agg(edges).drop("part")
+
+
+def with_other_side(gaps: pl.DataFrame, block_input: BlockInput) -> pl.DataFrame:
+    """Add `is_quote`, and `other_side`: slots of each gap that the other side of its quote has; null: there is none."""
+    sides = pl.Series("other_side", count_slots_in_gaps(block_input.other_sides, gaps))
+    paired = gaps["series"].is_in(block_input.other_sides["series"].unique().implode())
+    quotes = block_input.series.filter(pl.col("price_type") != "last")["series"]
+    return gaps.with_columns(
+        pl.when(paired).then(sides).alias("other_side"), gaps["series"].is_in(quotes.implode()).alias("is_quote")
+    )
 
 
 def recount_prints_and_quotes(gaps: pl.DataFrame, prints: pl.DataFrame, quotes: pl.DataFrame) -> pl.DataFrame:

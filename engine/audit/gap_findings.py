@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from engine.audit.audit_tables import AUDIT_TABLES
+from engine.checks.calendar_check import SHORT_PAUSE
 from engine.checks.findings import findings, merge_findings
 from engine.interval import Interval
 from engine.quality.causes.cause_table import CAUSE_TABLE, REPORTED
+from engine.schema import empty
 
 KEY = ["symbol", "price_type", "interval", "session"]
 CHAIN = ["symbol", "price_type", "interval", "cause", "run"]
@@ -16,6 +19,8 @@ US = 1_000_000
 SEVERITY = {cause.name: cause.severity for cause in CAUSE_TABLE}
 WORDS = {cause.name: cause.text for cause in CAUSE_TABLE}
 REMEDY = {cause.name: cause.remedy for cause in CAUSE_TABLE}
+CERTAIN = 0.9  # confidence from which a short loss is reported as one
+SHORT_LOSS = 5  # bars
 
 
 def gap_findings(tables: Mapping[str, pl.DataFrame], others: pl.DataFrame) -> pl.DataFrame:
@@ -27,12 +32,13 @@ def gap_findings(tables: Mapping[str, pl.DataFrame], others: pl.DataFrame) -> pl
     Parameters
     ----------
     tables : mapping of name to DataFrame
-        `gaps, outages` of `engine.audit.audit_tables`.
+        `gaps, outages, quality` of `engine.audit.audit_tables`.
     others : DataFrame of `FINDINGS`
         From the checks.
     """
     gaps = tables["gaps"]
-    own = pl.concat([outage_findings(tables["outages"]), series_gap_findings(gaps, tables["outages"])])
+    of_series = series_gap_findings(gaps, tables["outages"], tables["quality"])
+    own = pl.concat([outage_findings(tables["outages"]), of_series])
     cut = others.filter(pl.col("check_name") == "truncated")
     told = [] if gaps.filter(pl.col("position") == "session").is_empty() else ["absent_sessions"]
     placed = gaps_of_cuts(cut, gaps)
@@ -137,9 +143,16 @@ def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
-    """One finding per series, `REPORTED` cause, chain of gaps outside outages (no id: one chain); longest's evidence."""
-    own = gaps_outside_outages(gaps, outages)
+def series_gap_findings(
+    gaps: pl.DataFrame, outages: pl.DataFrame, quality: pl.DataFrame
+) -> pl.DataFrame:
+    """One finding per series, `REPORTED` cause, chain of gaps outside outages (no id: one chain); longest's evidence.
+
+    The severity is that of the cause, but `info` for a loss of at most `SHORT_LOSS` bars that is less than `CERTAIN`, and
+    for pauses of every session that are less than `SHORT_PAUSE` of it (`quality` tells how long sessions are).
+    """
+    of_session = quality.select(*KEY, pl.col("expected").alias("session_slots"))
+    own = gaps_outside_outages(gaps, outages).join(of_session, on=KEY, how="left", maintain_order="left")
     cause = pl.col("cause")
     longest = pl.col("bar_count").arg_max()
     summed = own.group_by(CHAIN, maintain_order=True).agg(
@@ -150,13 +163,20 @@ def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFra
         pl.len().alias("gaps"),
         pl.col("confidence").get(longest).alias("value"),
         pl.col("evidence").get(longest),
+        (pl.col("bar_count") < SHORT_PAUSE * pl.col("session_slots")).all().fill_null(value=False).alias("is_brief"),
+        pl.col("confidence").max().alias("surest"),
+    )
+    is_doubtful = (cause == "symbol_loss") & (pl.col("surest") < CERTAIN) & (pl.col("count") <= SHORT_LOSS)
+    is_minor = is_doubtful | ((cause == "calendar_suspect") & pl.col("is_brief"))
+    severity = (
+        pl.when(is_minor).then(pl.lit("info")).otherwise(cause.replace_strict(SEVERITY, return_dtype=pl.String))
     )
     several = pl.when(pl.col("gaps") > 1).then(pl.format(" in {} gaps", "gaps")).otherwise(pl.lit(""))
     message = pl.concat_str([cause.replace_strict(WORDS), pl.format(": {} missing bars", "count"), several])
     return findings(
         summed.select(
             cause.alias("check_name"),
-            cause.replace_strict(SEVERITY, return_dtype=pl.String).alias("severity"),
+            severity.alias("severity"),
             "symbol",
             "price_type",
             "interval",

@@ -41,6 +41,7 @@ from engine.quality.causes.attribution import classify_outages
 from engine.quality.causes.copies import find_copies, slots_of_copies
 from engine.quality.causes.coverage import Coverage, coverage, unlisted_slots
 from engine.quality.causes.interruptions import interrupted_slots
+from engine.quality.causes.missing_dates import slots_of_missing_dates
 from engine.quality.causes.profiles import BarSummary
 from engine.quality.contiguous_runs import run_starts
 from engine.schema import Schema, empty
@@ -246,6 +247,7 @@ class PeerGroup:
             self.references,
             self.copies.filter(ours),
             rows_of_series(self._copied_slots, series),
+            rows_of_series(self.other_sides, series),
         )
 
     @cached_property
@@ -257,7 +259,12 @@ class PeerGroup:
     @cached_property
     def _coverage(self) -> Coverage:
         """What the files of the group cover."""
-        return coverage(self._series, self._lives, self._survey.runs, self._context.axis)
+        runs, axis = self._survey.runs, self._context.axis
+        covered = coverage(self._series, self._lives, runs, axis)
+        ours = runs.filter(pl.col("series").is_in(self._series["series"].implode()))
+        dates = slots_of_missing_dates(ours, axis, self._context.grid, ("UTC", self._calendar.zone))
+        uncovered = pl.concat([covered.uncovered, dates]).unique().sort("start")
+        return covered._replace(uncovered=uncovered)
 
     @cached_property
     def quorum_series(self) -> pl.DataFrame:
@@ -317,6 +324,17 @@ class PeerGroup:
             pl.col("number").alias("series"), "ordinal", "first", "last"
         )
         return pl.concat([told, runs]).sort("series", "ordinal", "first")
+
+    @cached_property
+    def other_sides(self) -> pl.DataFrame:
+        """Slot runs of the other side of each bid and ask series of a symbol that has both."""
+        sides = self._series.filter(pl.col("price_type").is_in(["bid", "ask"])).select("series", "symbol", "price_type")
+        pairs = sides.join(sides, on="symbol", suffix="_other").filter(pl.col("price_type") != pl.col("price_type_other"))
+        number = pairs.select(pl.col("series").alias("number"), pl.col("series_other").alias("series"))
+        runs = self._survey.runs.join(number, on="series").select(
+            pl.col("number").alias("series"), "ordinal", "first", "last"
+        )
+        return runs.sort("series", "ordinal", "first")
 
     @cached_property
     def listed_ranges(self) -> pl.DataFrame:

@@ -64,6 +64,7 @@ NEIGHBOURS, NEIGHBOURS_TRADE = 15, 0.5
 SHOWN = 3
 MOSTLY = 0.5  # of the series
 SPARSE = 0.5  # of the sessions absent: the files are a sample
+SHORT_PAUSE = 0.02  # of the slots of a day: a shorter pause barely changes what is missing
 
 Row = dict[str, Any]
 
@@ -210,7 +211,7 @@ def volume_shares(counted: pl.DataFrame) -> pl.DataFrame:
 
 
 def absent_slots(counted: pl.DataFrame, calendar: str, slot_minutes: int) -> pl.DataFrame:
-    """Return a warning per run of minutes usually absent in >= 90 % of series, beyond chance; presence around >= 50 %.
+    """Return a finding per run of minutes usually absent in >= 90 % of series, beyond chance; presence around >= 50 %.
 
     Parameters
     ----------
@@ -225,6 +226,7 @@ def absent_slots(counted: pl.DataFrame, calendar: str, slot_minutes: int) -> pl.
     -------
     DataFrame of `findings.FINDINGS`
         Check `absent_slots`, one per run of slots; `count` is sessions, `value` the share of slots that were absent.
+        `info` where the run is less than `SHORT_PAUSE` of the day's slots, else `warning`.
     """
     shares = presence_by_minute(counted)
     at, share = shares["minute"].to_numpy().astype(np.int64), shares["share"].to_numpy()
@@ -242,7 +244,7 @@ def absent_slots(counted: pl.DataFrame, calendar: str, slot_minutes: int) -> pl.
     most = int(attending["present"].max() or 0)  # type: ignore[arg-type]
     return findings_of(
         [
-            absent_slots_finding(part, float(near), calendar, slot_minutes, most)
+            absent_slots_finding(part, float(near), calendar, slot_minutes, most, len(at))
             for part, near, habit in zip(parts, beside, is_habit, strict=True)
             if habit and near >= NEIGHBOURS_TRADE
         ]
@@ -452,14 +454,16 @@ def mean_share_around(share: Floats, flagged: Flags, start: int, end: int) -> fl
     return float(share[near].mean()) if len(near) else 0.0
 
 
-def absent_slots_finding(run: pl.DataFrame, beside: float, calendar: str, slot_minutes: int, most: int) -> Row:
-    """Build the warning of one run: `count` fewest lacking sessions, `value` share MISSING, `beside` share PRESENT."""
+def absent_slots_finding(
+    run: pl.DataFrame, beside: float, calendar: str, slot_minutes: int, most: int, day_slots: int
+) -> Row:
+    """Build the finding of one run: `count` fewest lacking sessions, `value` share MISSING, `beside` share PRESENT."""
     start, end = int(run["minute"][0]), int(run["minute"][-1]) + slot_minutes
     lacking, sessions = int(run["lacking"].min()), int(run["sessions"].max())  # type: ignore[arg-type]
     share = 1 - float(run["present"].sum()) / float(run["series"].sum())
     return {
         "check_name": "absent_slots",
-        "severity": "warning",
+        "severity": "info" if run.height < SHORT_PAUSE * day_slots else "warning",
         "session": run["first"].min(),
         "count": lacking,
         "value": share,
@@ -522,7 +526,7 @@ def is_mostly_misplaced(measured: JudgeInput) -> bool:
 class AbsentSlotsCheck(BarCheck):
     """A stretch of the day is empty for all series."""
 
-    name, severities = "absent_slots", ("warning",)
+    name, severities = "absent_slots", ("warning", "info")
     reads = (CLOCK_PROFILE, PRESENCE_COUNTS)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:

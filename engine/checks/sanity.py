@@ -38,6 +38,8 @@ SPIKES: Schema = {
     "beside": FLOAT,
     "size": FLOAT,
     "scale": FLOAT,
+    "reverts_inside": pl.Boolean(),
+    "volume": FLOAT,
 }
 MOVES: Schema = {"ts": TS, "session": DATE, "minute": pl.Int16(), "up": LONG, "down": LONG}
 JUMPS: Schema = {**SERIES, "session": DATE, "ts": TS, "before": FLOAT, "open": FLOAT, "close": FLOAT}
@@ -61,6 +63,7 @@ SMALLEST_JUMP, LONGEST_CLOSED_DAYS = 0.35, 10
 FEWEST_MOVES = 5  # between sessions, for a usual one
 FEWEST_OF_SESSION = 3  # bars: the first, the last, and one between
 LONGEST_SHORT_RUN = 15  # flat bars in a row that nobody looks at
+RUN_KINDS = ("repeated", "zero_volume_range")
 
 
 def bar_sanity(
@@ -224,6 +227,14 @@ def find_spikes_of_width(bars: Bars, scale: Floats, far: _Far, width: int, up: b
     return spike_rows(bars, at + 1, np.full(len(at), up), width, edge[at + 1], beside, size, beyond)
 
 
+def reverts_inside(bars: Bars, at: Ints, up: Flags, beside: Floats) -> Flags:
+    """Mask bars that open and close within 0.2 % of what is beside them: only a high or low stands out."""
+    opened, closed = bars.open[at], bars.close[at]
+    inside_up = np.maximum(opened, closed) <= beside * (1 + SMALLEST_SPIKE)
+    inside_down = np.minimum(opened, closed) >= beside * (1 - SMALLEST_SPIKE)
+    return np.where(up, inside_up, inside_down)
+
+
 def spike_rows(
     bars: Bars, at: Ints, up: Flags, width: int, price: Floats, beside: Floats, size: Floats, scale: Floats
 ) -> pl.DataFrame:
@@ -235,6 +246,8 @@ def spike_rows(
         pl.Series("beside", beside),
         pl.Series("size", np.where(up, size, -size)),
         pl.Series("scale", scale),
+        pl.Series("reverts_inside", reverts_inside(bars, at, up, beside) & (width == 1)),
+        pl.Series("volume", bars.volume[at], nan_to_null=True),
     )
 
 
@@ -355,10 +368,10 @@ def vwap_outside_bars(bars: Bars) -> Ints:
 
 
 def count_kind(bars: Bars, kind: str, index: Ints) -> pl.DataFrame:
-    """Count ascending `index` per series, with first ts; `longest` is the longest run of `repeated`, else 0."""
+    """Count ascending `index` per series, with first ts; `longest` is the longest run of the kinds in `RUN_KINDS`, else 0."""
     owner = bars.owner(index)
     fresh = run_starts(owner)
-    start, end = consecutive_runs(index) if kind == "repeated" else (index[:0], index[:0])
+    start, end = consecutive_runs(index) if kind in RUN_KINDS else (index[:0], index[:0])
     longest = np.zeros(len(bars.begins), np.int64)
     np.maximum.at(longest, bars.owner(start), end - start)
     return kind_rows(bars, kind, index[fresh], np.diff(np.append(fresh, len(index))), longest[owner[fresh]])

@@ -39,6 +39,8 @@ RATIOS = (
 NEAR_RATIO, STAYS = 0.04, 0.12
 STALE_CHANCE = 1e-6
 FEWEST_REPEATS, LONGEST_STANDING_QUOTE, FEWEST_ANOMALIES = 3, 20, 3
+# A print far off within a bar that opens and closes where it should happens in real trading: sweeps, late reports.
+LARGE_WICK, LARGE_WICK_SCALES = 0.05, 100.0
 NO_VOLUME_AT_ALL = 0.1  # of the bars: then the source gives none for a stretch
 ANOMALY_SHARE, TRADED_SHARE = 0.001, 0.5
 
@@ -67,17 +69,22 @@ def spikes(frames: Frames, blocks: Sequence[Block] = ()) -> pl.DataFrame:
     others = pl.col("peers").fill_null(frames["counts"].select(KEY).n_unique()) - 1
     judged = beside.with_columns(others.alias("others"), (moved - 1).clip(0).alias("with_it"))
     of_market = (pl.col("with_it") >= MARKET_SHARE * pl.col("others")) & (pl.col("others") >= FEWEST_PEERS)
-    times = (pl.col("size").abs() / pl.col("scale")).alias("times")
+    times = pl.col("size").abs() / pl.col("scale")
+    is_wick = (
+        pl.col("reverts_inside") & (pl.col("size").abs() < LARGE_WICK) & (times < LARGE_WICK_SCALES)
+    )
+    # A bar without volume is a price at which nothing traded.
+    minor = is_wick | pl.col("volume").eq(0).fill_null(value=False)
+    own = ["ts", "session", "price", "beside", "size", "times", "bars", "others", "with_it", "reverts_inside", "volume", "minor"]  # fmt: skip
     summed = (
-        judged.with_columns(of_market.alias("of_market"), times)
+        judged.with_columns(of_market.alias("of_market"), times.alias("times"), minor.alias("minor"))
+        .sort("minor", "times", descending=[False, True], maintain_order=True)
         .group_by(KEY, maintain_order=True)
         .agg(
             pl.col("of_market").sum().alias("set_aside"),
-            pl.struct("ts", "session", "price", "beside", "size", "times", "bars", "others", "with_it")
-            .filter(~pl.col("of_market"))
-            .sort_by(pl.col("times").filter(~pl.col("of_market")), descending=True, maintain_order=True)
-            .alias("own"),
+            pl.struct(own).filter(~pl.col("of_market")).alias("own"),
         )
+        .sort(KEY)
     )
     return findings_of([spike_finding(row) for row in summed.iter_rows(named=True) if row["own"]])
 
@@ -167,13 +174,19 @@ def jumps_across_parts(ends: pl.DataFrame) -> pl.DataFrame:
 
 
 def spike_finding(row: Row) -> Row:
-    """Build the finding of the spike with most usual moves; trades: `warning`, else `info`; `count` own spikes only."""
+    """Build the finding of the spike with most usual moves; `count` own spikes only.
+
+    `warning` of trades, unless each spike is a print that reverts inside its bar, below 5 % and 100 usual moves, or a bar
+    without volume; these and quotes: `info`.
+    """
     own, worst = row["own"], row["own"][0]
+    inside = "; it reverts inside its bar" if worst["reverts_inside"] else ""
+    untraded = "; the bar has no volume" if worst["volume"] == 0 else ""
     aside = f"; {row['set_aside']} more set aside: most series moved with them" if row["set_aside"] else ""
     return {
         **{name: row[name] for name in KEY},
         "check_name": "spike",
-        "severity": "warning" if row["price_type"] == "last" else "info",
+        "severity": "warning" if row["price_type"] == "last" and not worst["minor"] else "info",
         "session": worst["session"],
         "start_ts": worst["ts"],
         "count": len(own),
@@ -184,7 +197,7 @@ def spike_finding(row: Row) -> Row:
         ),
         "evidence": (
             f"{worst['times']:.0f} times the usual move from bar to bar, {worst['bars']} bar(s) wide; "
-            f"{worst['with_it']} of {worst['others']} other series moved with it{aside}"
+            f"{worst['with_it']} of {worst['others']} other series moved with it{inside}{untraded}{aside}"
         ),
         "remedy": "compare with another source; refuse the bars, or ask the vendor for a correction",
     }
@@ -224,14 +237,14 @@ def stale_finding(row: Row) -> Row:
 
 
 def anomaly_finding(row: Row, kind: str) -> Row | None:
-    """`warning` from 3 bars and 0.1 % (`zero_volume_range`: up to 10 %), else `info`; None: usual for the series."""
+    """`warning` from 3 bars (`zero_volume_range`: in a row) and 0.1 % (of that: up to 10 %), else `info`; None: usual."""
     count, total, traded = row[f"rows_{kind}"], row["rows_rows"], row.get("rows_traded") or 0
     share = count / total
     few = count < FEWEST_ANOMALIES
     if kind == "zero_volume_range":
         if traded < TRADED_SHARE * total:
             return None
-        said = f"{bar_count_text(count)} ({share:.1%}) have a range and no volume."
+        said = f"{bar_count_text(count)} ({share:.1%}) have a range and no volume, up to {row['longest_zero_volume_range']} in a row."
         evidence = f"{traded / total:.0%} of the bars have volume"
     elif kind == "vwap_outside":
         said = f"{bar_count_text(count)} ({share:.1%}) have a vwap above their high or below their low."
@@ -243,7 +256,10 @@ def anomaly_finding(row: Row, kind: str) -> Row | None:
             return None
         said = f"{bar_count_text(count)} repeat the bar before in every cell, up to {row['longest_repeated']} in a row."
         evidence = "open, high, low, close and volume are the same, and high is above low"
-    loud = not few and share >= ANOMALY_SHARE and (kind != "zero_volume_range" or share <= NO_VOLUME_AT_ALL)
+    loud = not few and share >= ANOMALY_SHARE
+    if kind == "zero_volume_range":
+        # Here and there a print of size 0 sets a price; volume that is lost is missing for bars in a row.
+        loud &= share <= NO_VOLUME_AT_ALL and row["longest_zero_volume_range"] >= FEWEST_ANOMALIES
     return {
         **{name: row[name] for name in KEY},
         "check_name": {"zero_volume_range": "zero_volume", "vwap_outside": "vwap", "repeated": "repeated"}[kind],

@@ -25,6 +25,7 @@ SPREADS: Schema = {
     "first": TS,
 }
 MANY_CROSSED, MANY_LOCKED = 0.001, 0.05
+MANY_CROSSED_CLOSES = 0.01  # of bars: the last bid and the last ask of a bar are rarely of the same instant
 NO_SESSION = -(2**31)
 
 Row = dict[str, Any]
@@ -142,7 +143,7 @@ def crossed(counted: pl.DataFrame) -> pl.DataFrame:
     -------
     DataFrame of `findings.FINDINGS`
         Check `crossed`, one per symbol; `count` is crossed quotes, `value` their share. `warning` where more than one in a
-        thousand is crossed or one in twenty locked. Symbols with neither have none.
+        thousand (closes of bars: in a hundred) is crossed or one in twenty locked. Symbols with neither have none.
     """
     key = ["symbol", "interval"]
     share = pl.col("crossed") / pl.col("quotes")
@@ -174,8 +175,9 @@ def count_spreads(quotes: pl.DataFrame) -> pl.DataFrame:
 
 
 def crossed_finding(row: Row) -> Row:
-    """Build the finding: `warning` above 0.1 % crossed or 5 % locked, else `info`; `session`: highest crossed share."""
+    """Build the finding: `warning` above 0.1 % (closes: 1 %) crossed or 5 % locked, else `info`; `session`: the worst."""
     share, locked = row["crossed"] / row["quotes"], row["locked"] / row["quotes"]
+    many = MANY_CROSSED if row["interval"] is None else MANY_CROSSED_CLOSES
     what = "quotes" if row["interval"] is None else f"{row['interval']} closes"
     # Prices of zero and below have no share.
     size = "" if row["widest"] is None else f", by up to {row['widest']:.4%} of the price"
@@ -184,7 +186,7 @@ def crossed_finding(row: Row) -> Row:
         "symbol": row["symbol"],
         "interval": row["interval"],
         "check_name": "crossed",
-        "severity": "warning" if share > MANY_CROSSED or locked > MANY_LOCKED else "info",
+        "severity": "warning" if share > many or locked > MANY_LOCKED else "info",
         "session": row["worst"],
         "start_ts": row["first"],
         "count": row["crossed"],

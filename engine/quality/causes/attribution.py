@@ -44,6 +44,9 @@ JUMP_SCALE = 8.0  # deviations; half of the halts reopen further away
 REOPENING = (1.8, 1.0)  # log of the volume at a reopening over the mean, and its deviation
 STRAY_PRINT = 1e-3  # chance of a print in a slot without a trade
 SILENT_QUOTES = 0.3  # chance that quotes are lost with the trades
+LOST_SIDE = 0.02  # chance that a loss of a quote leaves its other side
+STEADY = 0.05  # share of slots missing up to which a quote is not one that comes and goes
+AFTER_PAUSE = 0.05  # share of a segment that a market may leave out where it closes with its daily pause
 SHRINK_BARS = 20.0
 
 ATTRIBUTED: Schema = {
@@ -231,8 +234,8 @@ def attribute_gaps(
     part, edges
         From `cut_at_outages`. The gaps may carry `known`: their cause, where that is known (with `known_confidence`,
         default 0.99); `prints` and `quotes`
-        (Int64): how many lie inside, null where that is unknown; and `usual_quotes` (Float64): the mean number in as
-        much time.
+        (Int64): how many lie inside, null where that is unknown; `usual_quotes` (Float64): the mean number in as
+        much time; `other_side` (Int64): slots that the other side of a quote has; and `is_quote` (Boolean).
     groups : DataFrame
         `series, group`, one row per series.
     outages, recurring_gaps : DataFrame
@@ -260,11 +263,12 @@ def attribute_gaps(
     of_weekday = gaps.select(week_places())[:, 0].to_numpy().astype(np.int64)
     in_week, week = covered_slots(recurring_gaps, "position", group, of_weekday, slot, count)
     in_habit, habit = np.where(in_week > in_habit, [in_week, week], [in_habit, habit])
-    recurring = 2 * in_habit >= count
+    with_pause = ends_with_pause(gaps, recurring_gaps, in_habit, habit)
+    recurring = (2 * in_habit >= count) | with_pause
     if recurring_gaps.height:
         leads, closes = recurring_gaps["first"].to_numpy() == 0, recurring_gaps["closes"].to_numpy()
         habit_causes = np.where(leads, LATE_OPEN, np.where(closes, EARLY_CLOSE, CALENDAR))
-        cause[recurring] = habit_causes[np.maximum(habit, 0)][recurring]
+        cause[recurring] = np.where(with_pause, EARLY_CLOSE, habit_causes[np.maximum(habit, 0)])[recurring]
     else:
         cause[recurring] = CALENDAR
     confidence[recurring] = 0.9
@@ -406,9 +410,11 @@ def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) ->
         np.isnan(quotes), 1.0, np.where(quotes > 0, 1.0, np.maximum(np.exp(-float_column(gaps, "usual_quotes")), 1e-3))
     )
     lost_quotes = np.where(np.isnan(quotes), 1.0, np.where(quotes > 0, 1 - SILENT_QUOTES, SILENT_QUOTES))
+    # A loss of a quote leaves neither side; a side that nobody changes has no bars.
+    one_side = np.where(float_column(gaps, "other_side") > 0, LOST_SIDE, 1.0)
     none = part.odds.expected * drifts * usual_volume * proven * silence
     losses = part.odds.session_slots * losses_per_slot(slot_minutes)
-    loss = losses * drifts * usual_volume * lost_quotes
+    loss = losses * drifts * usual_volume * lost_quotes * one_side
     halts = HALTS_PER_LOSS * losses * np.minimum(count * slot_minutes / HALT_MINUTES, 1.0) * leaps * auction * proven
     # In a series that often has no trade, a halt cannot be distinguished from silence.
     halts *= np.exp(-np.minimum(count / np.maximum(part.odds.weight, 1e-9), 50.0) / 4)
@@ -417,7 +423,61 @@ def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) ->
     best = np.array([NO_TRADE, SYMBOL_LOSS, HALT])[np.argmax(scores, axis=0)]
     confidence = scores.max(axis=0) / np.where(total > 0, total, 1)
     confidence = np.where(printed & (best == SYMBOL_LOSS), np.maximum(confidence, 0.99), confidence)
-    return np.where(confidence >= SURE, best, UNKNOWN), confidence
+    best = np.where(confidence >= SURE, best, UNKNOWN)
+    in_doubt = (best == SYMBOL_LOSS) & was_away_as_long(part, best)
+    return np.where(in_doubt, UNKNOWN, best), np.where(in_doubt, 0.5, confidence)
+
+
+def was_away_as_long(part: WeighedGaps, cause: Ints) -> NDArray[np.bool_]:
+    """Mask gaps of quotes that come and go which are no longer than a silence of the same series.
+
+    Whoever quotes a contract that hardly trades does so in every minute for hours, and is away for hours: no rate by time of
+    day tells when.
+
+    Parameters
+    ----------
+    part : WeighedGaps
+    cause : array of int
+        Index into `CAUSES` of each gap, by its rate.
+    """
+    gaps = part.gaps
+    if "is_quote" not in gaps.columns:
+        return np.zeros(gaps.height, bool)
+    count, series = (gaps[name].to_numpy().astype(np.int64) for name in ("bar_count", "series"))
+    due, missing = part.rates.of_series_at(series)
+    comes_and_goes = gaps["is_quote"].to_numpy() & (missing > STEADY * due)
+    silence = np.where((cause == NO_TRADE) & ~part.excluded, count, 0)
+    heads = run_starts(series)
+    longest = np.maximum.reduceat(silence, heads) if len(heads) else silence
+    return np.asarray(comes_and_goes & (count <= np.repeat(longest, np.diff(np.append(heads, len(count))))))
+
+
+def ends_with_pause(
+    gaps: pl.DataFrame, recurring_gaps: pl.DataFrame, in_habit: Ints, habit: Ints
+) -> NDArray[np.bool_]:
+    """Mask trailing gaps that begin within a pause of every session, little of the segment after it: it closed there.
+
+    Parameters
+    ----------
+    gaps : DataFrame
+        `series, ordinal, slot, bar_count, position`, sorted; parts of a gap have the position of the whole.
+    recurring_gaps : DataFrame
+        From `find_recurring`.
+    in_habit, habit : array of int
+        From `covered_slots`.
+    """
+    if recurring_gaps.is_empty():
+        return np.zeros(gaps.height, bool)
+    slot, count = (gaps[name].to_numpy().astype(np.int64) for name in ("slot", "bar_count"))
+    at = np.maximum(habit, 0)
+    begin, end = (recurring_gaps[name].to_numpy()[at].astype(np.int64) for name in ("first", "end"))
+    begins_within = (in_habit > 0) & (slot >= begin)
+    after = slot + count - end
+    is_trailing = (gaps["position"] == "trailing").to_numpy()
+    segment = pack_columns(gaps, "series", "ordinal")
+    has_more = (segment[1:] == segment[:-1]) & (slot[1:] == (slot + count)[:-1])
+    is_trailing &= ~np.append(has_more, [False])[: len(slot)]
+    return np.asarray(is_trailing & begins_within & (after <= AFTER_PAUSE * (slot + count)))
 
 
 def float_column(gaps: pl.DataFrame, name: str) -> Floats:
