@@ -103,6 +103,7 @@ EXPLAINED = (
     Explained("lean/equity/usa/hour", "feed_loss", "", 17),
     Explained("lean/equity/usa/hour", "symbol_loss", "BAC", 17),
     Explained("lean/forex/fxcm/minute", "unscheduled", "EURUSD", 11),
+    Explained("lean/forex/fxcm/second", "unscheduled", "EURUSD", 11),
     Explained("lean/forex/fxcm/minute", "crossed", "EURUSD", 20),
     Explained("lean/forex/fxcm/second", "crossed", "EURUSD", 20),
     Explained("lean/forex/fxcm/hour", "crossed", "EURUSD", 20),
@@ -112,6 +113,7 @@ EXPLAINED = (
     Explained("lean/future/cme/hour", "unscheduled", "", 13),
     Explained("lean/future/comex/minute", "unscheduled", "", 13),
     Explained("lean/future/comex/hour", "unscheduled", "", 13),
+    Explained("lean/future/comex/hour", "absent_slots", "", 29),  # hour bars without 17:00-18:00 New York
     Explained("lean/cfd/oanda/minute/xauusd", "unscheduled", "", 13),
     Explained("lean/future/comex/minute", "zero_volume", "", 22),
     Explained("lean/index/eurex/minute", "stamp", "SX5E", 3),

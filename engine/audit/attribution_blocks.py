@@ -48,6 +48,7 @@ from engine.quality.causes.attribution import (
 )
 from engine.quality.causes.attribution import attribute_gaps as attribute_block
 from engine.quality.causes.evidence_order import BEFORE_COVERAGE, ranges_of
+from engine.quality.causes.fickle_quotes import fickle_series
 from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_parts, series_keys, take_parts
 from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.profiles import BarSummary, bin_width, covered_lengths, slot_keys
@@ -152,6 +153,8 @@ class BlockInput(NamedTuple):
         Slots that these have.
     other_sides : DataFrame of `survey.SLOTS`
         Slots in which the other side of a quote has a bar.
+    holidays : DataFrame of `dealer_holidays.HOLIDAY_SLOTS`
+        Of the group: edges of sessions beside holidays that no series has.
     """
 
     series: pl.DataFrame
@@ -171,6 +174,7 @@ class BlockInput(NamedTuple):
     copies: pl.DataFrame
     copied: pl.DataFrame
     other_sides: pl.DataFrame
+    holidays: pl.DataFrame
 
 
 class MissingSums(NamedTuple):
@@ -241,14 +245,17 @@ def sum_missing(block: Block) -> MissingSums:
     # A proven silence is a silence: it tells how quiet the series is.
     part = weigh_gaps(gaps, wanted, context.width, gaps["known"].ne("no_trade").fill_null(value=False).to_numpy())
     away = absent_for_long(gaps, context.axis)
-    group = gaps.select("series").join(block_input.quorum_series, on="series", how="left", maintain_order="left")[
-        "group"
-    ]
+    fickle = fickle_series(gaps, part.rates, part.excluded, part.odds.is_improbable)
+    is_fickle = pl.col("series").is_in(pl.Series(fickle, dtype=pl.Int32).implode())
+    witnesses = block_input.quorum_series.with_columns(
+        pl.when(is_fickle).then(-1).otherwise("group").cast(pl.Int32).alias("group")
+    )
+    group = gaps.select("series").join(witnesses, on="series", how="left", maintain_order="left")["group"]
     voting = np.where(is_known | away, -1, group.to_numpy())
     lives = ordinals_there(wanted, gaps.filter(pl.Series(away)))
     lack = MissingSums(
         peers.peer_sums(gaps, part.odds, part.rates, voting, segment_slots_of(gaps, wanted)),
-        peers.sum_expected(part.rates, lives.join(block_input.quorum_series, on="series")),
+        peers.sum_expected(part.rates, lives.join(witnesses, on="series")),
         peers.habit_steps(gaps, wanted, block_input.quorum_series.filter(pl.col("group") >= 0)),
     )
     block.state.put("weighed", (block_input, part.lean()))
@@ -419,15 +426,16 @@ def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: Session
     """Cut gaps at the edges of what is known of their slots; add `known` (cause or null), its evidence, confidence, event.
 
     In this order: what rows prove of a slot (`evidence_order.BEFORE_COVERAGE`), what no series covers, sessions of a sample,
-    other evidence (`BlockInput.known`), not listed, bars that a copy of the series has.
+    other evidence (`BlockInput.known`), not listed, bars that a copy of the series has, holidays of a dealer.
     """
     known = block_input.known
     told, copied = ranges_of(known), ranges_of(block_input.copied)
-    covered, listed = (
+    covered, listed, closed = (
         (ranges["start"].to_numpy(), ranges["end"].to_numpy())
-        for ranges in (block_input.uncovered, block_input.unlisted)
+        for ranges in (block_input.uncovered, block_input.unlisted, block_input.holidays)
     )
-    for keys_of, ranges in ((series_keys, told), (series_keys, listed), (axis_keys, covered), (series_keys, copied)):
+    cuts = ((series_keys, told), (series_keys, listed), (axis_keys, covered), (series_keys, copied), (axis_keys, closed))  # fmt: skip
+    for keys_of, ranges in cuts:
         if len(ranges[0]):
             count = gaps["bar_count"].to_numpy().astype(np.int64)
             gaps = take_parts(gaps, *cut_points(keys_of(gaps), count, *ranges), grid)
@@ -441,6 +449,8 @@ def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: Session
     is_uncovered = pl.lit(pl.Series(range_of_parts(axis_keys(gaps), *covered) >= 0))
     is_unlisted = pl.lit(pl.Series(range_of_parts(series_keys(gaps), *listed) >= 0))
     is_copied = pl.lit(pl.Series(range_of_parts(series_keys(gaps), *copied) >= 0))
+    holiday = range_of_parts(axis_keys(gaps), *closed)
+    of_holiday = pl.lit(block_input.holidays["cause"].gather(pl.Series(holiday).replace(-1, None)))
     name = gaps.select("series").join(block_input.copies, on="series", how="left", maintain_order="left")["copy"]
     is_sampled = (pl.col("position") == "session") & pl.col("series").is_in(block_input.sampled["series"].implode())
     is_nowhere = ~is_first & (is_uncovered | is_sampled)
@@ -454,6 +464,7 @@ def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: Session
         .then(pl.lit("not_listed"))
         .when(is_copied)
         .then(pl.lit("symbol_loss"))
+        .otherwise(of_holiday)
         .alias("known"),
         pl.when(is_first)
         .then("@evidence")
@@ -467,6 +478,8 @@ def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: Session
         .then(pl.lit("before its first or after its last row"))
         .when(is_copied)
         .then(pl.format("{} has the same bars as this series, and it has these too", pl.lit(name)))
+        .when(of_holiday.is_not_null())
+        .then(pl.lit("no series of this feed has rows there, beside 25 December or 1 January: hours of brokers differ"))
         .alias("known_evidence"),
         pl.when(is_decided).then("@confidence").otherwise(KNOWN).alias("known_confidence"),
         pl.when(is_decided).then("@event").alias("event"),

@@ -113,7 +113,7 @@ def gap_owners(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     own = gaps_outside_outages(gaps, outages)
     chains = own.select(CHAIN).unique(maintain_order=True).with_columns(
-        series_gap_findings(gaps, outages)["fingerprint"].alias("owner")
+        series_gap_findings(gaps, outages, empty(AUDIT_TABLES["quality"]))["fingerprint"].alias("owner")
     )  # fmt: skip
     parts = [
         gaps.join(of_outages, on="outage_id", maintain_order="left"),
@@ -143,9 +143,7 @@ def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def series_gap_findings(
-    gaps: pl.DataFrame, outages: pl.DataFrame, quality: pl.DataFrame
-) -> pl.DataFrame:
+def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame, quality: pl.DataFrame) -> pl.DataFrame:
     """One finding per series, `REPORTED` cause, chain of gaps outside outages (no id: one chain); longest's evidence.
 
     The severity is that of the cause, but `info` for a loss of at most `SHORT_LOSS` bars that is less than `CERTAIN`, and
@@ -168,9 +166,7 @@ def series_gap_findings(
     )
     is_doubtful = (cause == "symbol_loss") & (pl.col("surest") < CERTAIN) & (pl.col("count") <= SHORT_LOSS)
     is_minor = is_doubtful | ((cause == "calendar_suspect") & pl.col("is_brief"))
-    severity = (
-        pl.when(is_minor).then(pl.lit("info")).otherwise(cause.replace_strict(SEVERITY, return_dtype=pl.String))
-    )
+    severity = pl.when(is_minor).then(pl.lit("info")).otherwise(cause.replace_strict(SEVERITY, return_dtype=pl.String))
     several = pl.when(pl.col("gaps") > 1).then(pl.format(" in {} gaps", "gaps")).otherwise(pl.lit(""))
     message = pl.concat_str([cause.replace_strict(WORDS), pl.format(": {} missing bars", "count"), several])
     return findings(

@@ -40,6 +40,7 @@ from engine.quality.causes import outages as peers
 from engine.quality.causes.attribution import classify_outages
 from engine.quality.causes.copies import find_copies, slots_of_copies
 from engine.quality.causes.coverage import Coverage, coverage, unlisted_slots
+from engine.quality.causes.dealer_holidays import HOLIDAY_SLOTS, holiday_slots, is_dealer_feed
 from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.missing_dates import slots_of_missing_dates
 from engine.quality.causes.profiles import BarSummary
@@ -248,6 +249,7 @@ class PeerGroup:
             self.copies.filter(ours),
             rows_of_series(self._copied_slots, series),
             rows_of_series(self.other_sides, series),
+            self._holiday_slots,
         )
 
     @cached_property
@@ -265,6 +267,16 @@ class PeerGroup:
         dates = slots_of_missing_dates(ours, axis, self._context.grid, ("UTC", self._calendar.zone))
         uncovered = pl.concat([covered.uncovered, dates]).unique().sort("start")
         return covered._replace(uncovered=uncovered)
+
+    @cached_property
+    def _holiday_slots(self) -> pl.DataFrame:
+        """Edges of sessions beside holidays that no series of a dealer's feed has."""
+        interval = self._context.interval
+        is_within_a_day = interval.is_intraday or (interval.unit, interval.count) == ("d", 1)
+        if not (is_within_a_day and is_dealer_feed(self._series)):
+            return empty(HOLIDAY_SLOTS)
+        ours = self._survey.runs.filter(pl.col("series").is_in(self._series["series"].implode()))
+        return holiday_slots(ours, self._context.axis, self._context.grid)
 
     @cached_property
     def quorum_series(self) -> pl.DataFrame:
@@ -329,7 +341,9 @@ class PeerGroup:
     def other_sides(self) -> pl.DataFrame:
         """Slot runs of the other side of each bid and ask series of a symbol that has both."""
         sides = self._series.filter(pl.col("price_type").is_in(["bid", "ask"])).select("series", "symbol", "price_type")
-        pairs = sides.join(sides, on="symbol", suffix="_other").filter(pl.col("price_type") != pl.col("price_type_other"))
+        pairs = sides.join(sides, on="symbol", suffix="_other").filter(
+            pl.col("price_type") != pl.col("price_type_other")
+        )
         number = pairs.select(pl.col("series").alias("number"), pl.col("series_other").alias("series"))
         runs = self._survey.runs.join(number, on="series").select(
             pl.col("number").alias("series"), "ordinal", "first", "last"

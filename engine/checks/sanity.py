@@ -232,7 +232,7 @@ def reverts_inside(bars: Bars, at: Ints, up: Flags, beside: Floats) -> Flags:
     opened, closed = bars.open[at], bars.close[at]
     inside_up = np.maximum(opened, closed) <= beside * (1 + SMALLEST_SPIKE)
     inside_down = np.minimum(opened, closed) >= beside * (1 - SMALLEST_SPIKE)
-    return np.where(up, inside_up, inside_down)
+    return np.asarray(np.where(up, inside_up, inside_down))
 
 
 def spike_rows(

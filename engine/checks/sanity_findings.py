@@ -70,9 +70,7 @@ def spikes(frames: Frames, blocks: Sequence[Block] = ()) -> pl.DataFrame:
     judged = beside.with_columns(others.alias("others"), (moved - 1).clip(0).alias("with_it"))
     of_market = (pl.col("with_it") >= MARKET_SHARE * pl.col("others")) & (pl.col("others") >= FEWEST_PEERS)
     times = pl.col("size").abs() / pl.col("scale")
-    is_wick = (
-        pl.col("reverts_inside") & (pl.col("size").abs() < LARGE_WICK) & (times < LARGE_WICK_SCALES)
-    )
+    is_wick = pl.col("reverts_inside") & (pl.col("size").abs() < LARGE_WICK) & (times < LARGE_WICK_SCALES)
     # A bar without volume is a price at which nothing traded.
     minor = is_wick | pl.col("volume").eq(0).fill_null(value=False)
     own = ["ts", "session", "price", "beside", "size", "times", "bars", "others", "with_it", "reverts_inside", "volume", "minor"]  # fmt: skip

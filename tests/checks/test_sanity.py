@@ -99,6 +99,22 @@ def test_spike_that_reverts_is_found_with_its_place(bars, columns, up) -> None:
     assert abs(row["value"]) == pytest.approx(0.045, abs=0.012)
 
 
+@pytest.mark.parametrize(
+    ("columns", "severity"),
+    [
+        (times(1.02, "high"), "info"),  # opens and closes where the bars beside it are
+        (times(1.06, "high"), "warning"),
+        (times(1.02), "warning"),
+        (times(1.02) | {"volume": pl.lit(0.0)}, "info"),
+    ],
+    ids=["print inside a bar", "print far off", "bar", "bar without volume"],
+)
+def test_spike_within_a_bar_and_of_a_bar_without_volume_is_information(columns, severity) -> None:
+    feed = changed(market("XNYS", *JUNE), nth(BAR), **columns)
+    spike = said(feed).filter(pl.col("check_name") == "spike")
+    assert spike["severity"].to_list() == [severity]
+
+
 def test_move_that_stays_is_no_spike() -> None:
     after = (pl.col("series") == 1) & (pl.int_range(pl.len()).over("series") >= BAR)
     assert said(changed(market("XNYS", *JUNE), after, **times(1.05))).height == 0
@@ -176,6 +192,8 @@ def test_bar_that_is_repeated_in_every_cell_is_found() -> None:
 def test_volume_of_zero_with_a_range_is_found_where_others_have_volume() -> None:
     feed = changed(market("XNYS", *JUNE), nth(*range(BAR, BAR + 5)), volume=pl.lit(0.0))
     assert said(feed).select("check_name", "severity", "count").rows() == [("zero_volume", "warning", 5)]
+    apart = changed(market("XNYS", *JUNE), nth(*range(BAR, BAR + 50, 10)), volume=pl.lit(0.0))
+    assert said(apart).select("check_name", "severity", "count").rows() == [("zero_volume", "info", 5)]
     index = feed._replace(rows=feed.rows.with_columns(pl.lit(0.0).alias("volume")))
     assert said(index).height == 0
 
@@ -206,8 +224,10 @@ def test_sanity_of_daily_vendor_bars_names_real_splits_and_bad_prints(vendor) ->
 
 def test_sanity_of_minutes_finds_the_bad_prints_of_spy(vendor) -> None:
     (feed,) = stored(sorted((vendor / "lean/equity/usa/minute/spy").glob("*_trade.zip")), "XNYS")
-    spikes = said(feed).filter(pl.col("check_name") == "spike")
-    assert "has 167.51" in spikes["message"][0]
+    found = bar_sanity(feed.rows, feed.series, feed.grid, feed.zone)["spikes"]
+    bad = found.filter(pl.col("price") == 167.51, pl.col("session") == dt.date(2013, 10, 8)).head(2)
+    assert bad["ts"].dt.strftime("%H:%M").to_list() == ["19:03", "19:36"]  # 15:03 and 15:36 New York
+    assert bad["reverts_inside"].all()
 
 
 @pytest.mark.parametrize(

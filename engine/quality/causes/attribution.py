@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from engine.grid import SessionGrid
 from engine.keys import Ints, find_keys, pack_columns
 from engine.quality.causes.cause_table import CAUSES, EXCLUDED, EXPLAINING
+from engine.quality.causes.fickle_quotes import was_away_as_long
 from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_parts, take_parts
 from engine.quality.causes.no_trade_rates import BinnedGaps, Odds, Rates, chance_of_run, count_rates, no_trade_odds
 from engine.quality.causes.outages import OUTAGES, week_places
@@ -44,8 +45,7 @@ JUMP_SCALE = 8.0  # deviations; half of the halts reopen further away
 REOPENING = (1.8, 1.0)  # log of the volume at a reopening over the mean, and its deviation
 STRAY_PRINT = 1e-3  # chance of a print in a slot without a trade
 SILENT_QUOTES = 0.3  # chance that quotes are lost with the trades
-LOST_SIDE = 0.02  # chance that a loss of a quote leaves its other side
-STEADY = 0.05  # share of slots missing up to which a quote is not one that comes and goes
+LOST_SIDE = 0.002  # chance that a loss of a quote leaves its other side
 AFTER_PAUSE = 0.05  # share of a segment that a market may leave out where it closes with its daily pause
 SHRINK_BARS = 20.0
 
@@ -410,12 +410,13 @@ def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) ->
         np.isnan(quotes), 1.0, np.where(quotes > 0, 1.0, np.maximum(np.exp(-float_column(gaps, "usual_quotes")), 1e-3))
     )
     lost_quotes = np.where(np.isnan(quotes), 1.0, np.where(quotes > 0, 1 - SILENT_QUOTES, SILENT_QUOTES))
-    # A loss of a quote leaves neither side; a side that nobody changes has no bars.
+    # A loss or a halt of a quote leaves neither side; a side that nobody changes has no bars.
     one_side = np.where(float_column(gaps, "other_side") > 0, LOST_SIDE, 1.0)
     none = part.odds.expected * drifts * usual_volume * proven * silence
     losses = part.odds.session_slots * losses_per_slot(slot_minutes)
     loss = losses * drifts * usual_volume * lost_quotes * one_side
     halts = HALTS_PER_LOSS * losses * np.minimum(count * slot_minutes / HALT_MINUTES, 1.0) * leaps * auction * proven
+    halts *= one_side
     # In a series that often has no trade, a halt cannot be distinguished from silence.
     halts *= np.exp(-np.minimum(count / np.maximum(part.odds.weight, 1e-9), 50.0) / 4)
     scores = np.stack([none, loss, halts])
@@ -424,37 +425,11 @@ def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) ->
     confidence = scores.max(axis=0) / np.where(total > 0, total, 1)
     confidence = np.where(printed & (best == SYMBOL_LOSS), np.maximum(confidence, 0.99), confidence)
     best = np.where(confidence >= SURE, best, UNKNOWN)
-    in_doubt = (best == SYMBOL_LOSS) & was_away_as_long(part, best)
+    in_doubt = (best == SYMBOL_LOSS) & was_away_as_long(part.gaps, part.rates, part.excluded, best == NO_TRADE)
     return np.where(in_doubt, UNKNOWN, best), np.where(in_doubt, 0.5, confidence)
 
 
-def was_away_as_long(part: WeighedGaps, cause: Ints) -> NDArray[np.bool_]:
-    """Mask gaps of quotes that come and go which are no longer than a silence of the same series.
-
-    Whoever quotes a contract that hardly trades does so in every minute for hours, and is away for hours: no rate by time of
-    day tells when.
-
-    Parameters
-    ----------
-    part : WeighedGaps
-    cause : array of int
-        Index into `CAUSES` of each gap, by its rate.
-    """
-    gaps = part.gaps
-    if "is_quote" not in gaps.columns:
-        return np.zeros(gaps.height, bool)
-    count, series = (gaps[name].to_numpy().astype(np.int64) for name in ("bar_count", "series"))
-    due, missing = part.rates.of_series_at(series)
-    comes_and_goes = gaps["is_quote"].to_numpy() & (missing > STEADY * due)
-    silence = np.where((cause == NO_TRADE) & ~part.excluded, count, 0)
-    heads = run_starts(series)
-    longest = np.maximum.reduceat(silence, heads) if len(heads) else silence
-    return np.asarray(comes_and_goes & (count <= np.repeat(longest, np.diff(np.append(heads, len(count))))))
-
-
-def ends_with_pause(
-    gaps: pl.DataFrame, recurring_gaps: pl.DataFrame, in_habit: Ints, habit: Ints
-) -> NDArray[np.bool_]:
+def ends_with_pause(gaps: pl.DataFrame, recurring_gaps: pl.DataFrame, in_habit: Ints, habit: Ints) -> NDArray[np.bool_]:
     """Mask trailing gaps that begin within a pause of every session, little of the segment after it: it closed there.
 
     Parameters

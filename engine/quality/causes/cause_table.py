@@ -144,7 +144,8 @@ CAUSE_TABLE = (
         remedy="amend the calendar for this date, if the venue confirms it",
         meaning="All series of the calendar start late in this session: the venue opened late, or the calendar is "
         "wrong.",
-        rule="all symbols begin late, with the volume of an opening; or do so every session",
+        rule="all symbols begin late, with the volume of an opening; or do so every session; or a dealer's feed beside a "
+        "holiday",
         family="calendar",
         colour="#9a6fc0",
         mark="triangle-right",
@@ -159,7 +160,8 @@ CAUSE_TABLE = (
         remedy="amend the calendar for this date, if the venue confirms it",
         meaning="All series of the calendar stop early in this session: the venue closed early, or the calendar is "
         "wrong.",
-        rule="all symbols end early, with the volume of a close; or do so every session",
+        rule="all symbols end early, with the volume of a close; or do so every session; or a dealer's feed beside a "
+        "holiday",
         family="calendar",
         colour="#9a6fc0",
         mark="triangle-left",
@@ -173,7 +175,8 @@ CAUSE_TABLE = (
         text="bars are missing for no reason that is known",
         remedy=None,
         meaning="The evidence at hand decides for none of the others.",
-        rule="no other cause is surer than 0.7, or the symbol is absent for 20 sessions in a row",
+        rule="no other cause is surer than 0.7, the symbol is absent for 20 sessions in a row, or a quote that comes and "
+        "goes was away as long at another time",
         family="unknown",
         colour="#7c8691",
         mark="stroke",
@@ -216,10 +219,10 @@ CAUSE_TABLE = (
         severity="info",
         text="the files do not cover these slots",
         remedy=None,
-        meaning="The files do not reach there: before the first or after the last row of all series of the feed, or "
-        "between sessions that are samples.",
-        rule="no series of the feed has a row before it, or after it, within a week of sessions; or the symbol's other "
-        "sessions are a sample",
+        meaning="The files do not reach there: before the first or after the last row of all series of the feed, on "
+        "dates of which no file was given, or between sessions that are samples.",
+        rule="no series of the feed has a row before it, or after it, within a week of sessions, or on that whole date; "
+        "or the symbol's other sessions are a sample",
         family="calendar",
         colour="#8d99a6",
         mark="square",
