@@ -83,14 +83,14 @@ def gap_evidence(gaps: pl.DataFrame, word: str) -> pl.Expr:
             & ~cause.is_in(["no_trade", "symbol_loss", "unknown"])
         )
         .then(in_outage)
+        .when(pl.col("known").is_not_null())
+        .then("known_evidence")
         .when(cause.is_in(["late_open", "early_close", "calendar_suspect"]))
         .then(
             pl.lit(
                 f"in nearly every session, or nearly every one of that weekday, no symbol has a bar in these {plural(word)}"
             )
         )
-        .when(pl.col("known").is_not_null())
-        .then("known_evidence")
         .otherwise(pl.concat_str(clauses, separator="; ", ignore_nulls=True))
     )
 

@@ -161,7 +161,7 @@ def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame, quality: pl.D
         pl.len().alias("gaps"),
         pl.col("confidence").get(longest).alias("value"),
         pl.col("evidence").get(longest),
-        (pl.col("bar_count") < SHORT_PAUSE * pl.col("session_slots")).all().fill_null(value=False).alias("is_brief"),
+        (pl.col("bar_count") < SHORT_PAUSE * pl.col("session_slots")).fill_null(value=False).all().alias("is_brief"),
         pl.col("confidence").max().alias("surest"),
     )
     is_doubtful = (cause == "symbol_loss") & (pl.col("surest") < CERTAIN) & (pl.col("count") <= SHORT_LOSS)

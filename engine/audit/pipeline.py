@@ -255,16 +255,19 @@ class PeerGroup:
     @cached_property
     def segments_with_rows(self) -> pl.DataFrame:
         """`axis` of the segments in which any series of the group has a row."""
-        ours = self._survey.runs.filter(pl.col("series").is_in(self._series["series"].implode()))
-        return self._context.axis.join(ours.select(pl.col("ordinal").unique()), on="ordinal", how="semi")
+        return self._context.axis.join(self._runs.select(pl.col("ordinal").unique()), on="ordinal", how="semi")
+
+    @cached_property
+    def _runs(self) -> pl.DataFrame:
+        """Runs of present slots of the group's series."""
+        return self._survey.runs.filter(pl.col("series").is_in(self._series["series"].implode()))
 
     @cached_property
     def _coverage(self) -> Coverage:
         """What the files of the group cover."""
-        runs, axis = self._survey.runs, self._context.axis
-        covered = coverage(self._series, self._lives, runs, axis)
-        ours = runs.filter(pl.col("series").is_in(self._series["series"].implode()))
-        dates = slots_of_missing_dates(ours, axis, self._context.grid, ("UTC", self._calendar.zone))
+        axis = self._context.axis
+        covered = coverage(self._series, self._lives, self._survey.runs, axis)
+        dates = slots_of_missing_dates(self._runs, axis, self._context.grid, ("UTC", self._calendar.zone))
         uncovered = pl.concat([covered.uncovered, dates]).unique().sort("start")
         return covered._replace(uncovered=uncovered)
 
@@ -275,8 +278,7 @@ class PeerGroup:
         is_within_a_day = interval.is_intraday or (interval.unit, interval.count) == ("d", 1)
         if not (is_within_a_day and is_dealer_feed(self._series)):
             return empty(HOLIDAY_SLOTS)
-        ours = self._survey.runs.filter(pl.col("series").is_in(self._series["series"].implode()))
-        return holiday_slots(ours, self._context.axis, self._context.grid)
+        return holiday_slots(self._runs, self._context.axis, self._context.grid)
 
     @cached_property
     def quorum_series(self) -> pl.DataFrame:

@@ -112,6 +112,8 @@ def test_audit_of_hours_beside_christmas_is_one_matter_of_the_calendar() -> None
     tables = audited("FX", "1h", {"EURUSD": both(without(whole, *spans))})
     assert [causes_of(tables, *span) for span in spans] == [{"early_close"}, {"late_open"}, {"late_open"}]
     assert loud(tables) == []
+    told = tables["gaps"].filter(pl.col("cause").is_in(["early_close", "late_open"]))["evidence"].unique().to_list()
+    assert told == ["no series of this feed has rows there, beside 25 December or 1 January: hours of brokers differ"]
     ordinary = ("2023-12-12T19:00", "2023-12-12T22:00")
     assert causes_of(audited("FX", "1h", {"EURUSD": both(without(whole, ordinary))}), *ordinary) == {"symbol_loss"}
 
