@@ -4,6 +4,7 @@ EngineError
 ├── ParameterError (ValueError)     an argument: its name, the value received, what would be valid
 │   ├── IntervalError               not an interval, or one that cannot be derived from the base
 │   ├── CalendarError               unknown code, dates out of a calendar's bounds, bad calendar file
+│   ├── UnknownNameError (AttributeError)   a name of the plan that is another one here: which call to use
 │   └── UnknownSymbolError (KeyError, StoreError)   no such symbol
 ├── DataError (ValueError)          data that is not as its schema or format requires
 │   ├── SourceError                 a file that cannot be read: path and reason
@@ -46,6 +47,10 @@ class IntervalError(ParameterError):
 
 class CalendarError(ParameterError):
     """Unknown calendar, dates outside its bounds, or a calendar file with a mistake in it."""
+
+
+class UnknownNameError(ParameterError, AttributeError):
+    """A name of the refactor plan that the engine has under another one; the message says which call to use."""
 
 
 class DataError(EngineError, ValueError):

@@ -18,7 +18,7 @@ ROOT = Path(engine.__file__).parent
 RANKS = [
     {"errors", "panics", "reference", "toml_text"},
     {"urls"},
-    {"publish", "arguments", "plugins"},
+    {"publish", "arguments", "plugins", "plan_calls"},
     {"interval", "display"},
     {"clock", "schema", "keys"},
     {"calendars"},

@@ -17,6 +17,7 @@ _.sessions_between
 _.get_symbols_with_derived
 _.wait_for_revision
 _.indicator_values
+_.session_baseline
 _.bars_derived
 _.bars_updated
 _.quotes_updated

@@ -58,13 +58,29 @@ def session_baseline(bars: pl.DataFrame, before: dt.date, sessions: int) -> pl.D
     SortednessError
         The rows of a series are out of order.
     """
+    rows = bars_before(bars, before, sessions, ("high", "low", "close", "volume"))
+    return baseline_of_sessions(session_summaries(rows), before, sessions)
+
+
+def session_summaries(bars: pl.DataFrame) -> pl.DataFrame:
+    """Per series and session with a bar: `session, high, low, close, volume, range`, after the columns of the series.
+
+    Bars are those of `session_baseline`, of any sessions. Volume is null where no bar has one.
+    """
     key = series_key(bars)
-    rows = with_sessions(sort_bars(bars_before(bars, before, sessions, ("high", "low", "close", "volume"))))
+    check_columns(bars, ("session", "ts", "high", "low", "close", "volume"))
+    rows = with_sessions(sort_bars(bars))
     volume = pl.when(pl.col("volume").is_not_null().any()).then(pl.col("volume").sum())
     identity = [pl.col(name).first() for name in (*key, "session")]
     prices = [pl.col("high").max(), pl.col("low").min(), pl.col("close").last()]
     by_session = rows.group_by(RUN_OF_SESSION, maintain_order=True).agg(*identity, *prices, volume.alias("volume"))
-    days = by_session.with_columns((pl.col("high") - pl.col("low")).alias("range"))
+    return by_session.drop(RUN_OF_SESSION).with_columns((pl.col("high") - pl.col("low")).alias("range"))
+
+
+def baseline_of_sessions(summaries: pl.DataFrame, before: dt.date, sessions: int) -> pl.DataFrame:
+    """`session_baseline` of `session_summaries`, sorted by session within each series; later sessions are not read."""
+    days = summaries.filter(pl.col("session") < before)
+    key = series_key(days)
     last_year = pl.col("session") >= before - YEAR
     numbers = [
         how(pl.col(name).tail(sessions)).alias(f"{title}_{name}")

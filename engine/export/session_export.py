@@ -29,6 +29,7 @@ from engine.schema import REJECTS, Kind, empty
 from engine.store.panel import Panel
 from engine.store.panel_key import PanelKey
 from engine.store.snapshot import Snapshot
+from engine.store.views import with_series_names
 
 ROWS_PER_BATCH = 1 << 20
 MOST_CHANGED = 8 * ROWS_PER_BATCH  # rows that are held at once
@@ -361,7 +362,7 @@ def raw_changes(
     was_as_of: dt.datetime | None,
     removed: pl.DataFrame,
 ) -> RowChanges:
-    """RowChanges of a stream: rows newer than `since`, bars over now but open at `was_as_of`, and removed symbols."""
+    """RowChanges of a stream: rows newer than `since`, bars over now but open at `was_as_of`, removed bars and symbols."""
     is_new = pl.col("revision") > since
     if kind == "bars" and was_as_of is not None:
         is_new |= pl.col("ts_end") > was_as_of
@@ -375,7 +376,22 @@ def raw_changes(
         rows = conform_table(kind, _exported_rows(snapshot, key, snapshot.panels[key].since(since, open_from)))
         frames.append(rows.filter(is_new))
     fresh = _with_revision(pl.concat(frames), draft)
-    return RowChanges(fresh, [fresh.select(KEYS[kind]), removed])
+    gone = [removed_bar_keys(snapshot, since)] if kind == "bars" else []
+    return RowChanges(fresh, [fresh.select(KEYS[kind]), *gone, removed])
+
+
+def removed_bar_keys(snapshot: Snapshot, since: int) -> pl.DataFrame:
+    """Keys of the derived bars that were removed, or became incomplete where these are left out, since a store revision."""
+    keys = [empty({name: TABLES["bars"][name] for name in KEYS["bars"]})]
+    for key in snapshot.panels_of("bars"):
+        gone = [snapshot.removed_bars[key].filter(pl.col("revision") > since)] if key in snapshot.removed_bars else []
+        if snapshot.incomplete == "drop" and key.layout == "derived_bars":
+            gone.append(snapshot.panels[key].since(since).filter(~pl.col("complete"), pl.col("revision") > since))
+        for rows in gone:
+            named = with_series_names(rows.select("series", "ts"), snapshot.series)
+            of_panel = (pl.lit(str(key.interval)).alias("interval"), pl.lit(key.origin).alias("origin"))
+            keys.append(named.with_columns(of_panel).select(keys[0].columns))
+    return pl.concat(keys).unique()
 
 
 def stored_changes(

@@ -43,13 +43,16 @@ EVERY = "*"
 SECRET_NAME = re.compile(
     r"(?:^|_)(key|key_id|secret|secret_key|token|password|passphrase|credentials?)$", re.IGNORECASE
 )
+TABLE_EXPECTED = ("model_type", "model_attributes_type", "dict_type", "mapping_type")  # text in its place may be a key
+LONGEST_VALUE = 200  # characters of a value in a message
 PACED_STEP_SECONDS, FAST_STEP_SECONDS = 60.0, 1800.0
 
 
 def parse_interval(text: object) -> str:
     """Normalize an interval to its shortest spelling; ValueError for anything but text."""
     if not isinstance(text, str):
-        raise ValueError(f"received {text!r}; valid: an interval as text, such as 5m")  # noqa: TRY004 - pydantic's
+        told = describe_input((), text)
+        raise ValueError(f"received {told}; valid: an interval as text, such as 5m")  # noqa: TRY004 - pydantic's
     return str(Interval.parse(text))
 
 
@@ -413,7 +416,9 @@ def describe_mistake(error: Mapping[str, Any]) -> str:
         return f"{where}: is missing"
     message = str(error["msg"]).removeprefix("Value error, ")
     if not any(part in message for part in ("received", "none given", "unknown key")):
-        message = f"{message} (received {describe_input(place, error['input'])})"
+        value = error["input"]
+        told = type(value).__name__ if error["type"] in TABLE_EXPECTED else describe_input(place, value)
+        message = f"{message} (received {told})"
     return f"{where}: {message}" if where else message
 
 
@@ -424,7 +429,10 @@ def describe_input(place: Sequence[str], value: object) -> str:
         return "a table"
     if isinstance(value, list | tuple):
         return "a list of tables" if any(isinstance(one, Mapping) for one in value) else f"a list of {len(value)}"
-    return type(value).__name__ if any(map(is_secret, place)) else repr(value)
+    if any(map(is_secret, place)):
+        return type(value).__name__
+    shown = repr(value)
+    return shown if len(shown) <= LONGEST_VALUE else f"{shown[:LONGEST_VALUE]}... ({len(shown):,} characters)"
 
 
 def unknown_key(where: str, key: str, valid: Sequence[str]) -> str:

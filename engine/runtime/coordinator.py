@@ -25,6 +25,7 @@ import polars as pl
 from engine.errors import AnswerError, ParameterError, StreamError, StreamStoppedError
 from engine.grid import GridSpec, SessionGrid, whole_years
 from engine.interval import Interval
+from engine.plan_calls import PlanNames
 from engine.runtime.config import SessionConfig
 from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.processor import QUOTE_BARS, DataProcessor
@@ -46,7 +47,19 @@ ALWAYS = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=
 Exporter = Callable[[SessionData], int]  # writes a revision of the store and returns its number
 MOST_TAKES = 100_000  # of what waits at the start
 INSTANT = dt.timedelta(microseconds=1)
-FOLLOWING = ("phase", "totals", "_spans", "_over", "_now", "_exported_at", "_specs", "_dates", "_past", "_missed")
+FOLLOWING = (
+    "phase",
+    "totals",
+    "_spans",
+    "_over",
+    "_ended",
+    "_now",
+    "_exported_at",
+    "_specs",
+    "_dates",
+    "_past",
+    "_missed",
+)
 
 
 class SessionSpan(NamedTuple):
@@ -97,7 +110,18 @@ class SessionTotals:
     notes: list[str] = field(default_factory=list)
 
 
-class SessionCoordinator:
+PLAN_NAMES = {
+    "session_data": "session",
+    "get_loaded_symbols": "session.get_loaded_symbols()",
+    "_loaded_symbols": "session.get_loaded_symbols()",
+    "_pending_symbols": "pending",
+    **dict.fromkeys(("_streamed_data", "_initial_stream_marking"), "plan(symbol).streams"),
+    **dict.fromkeys(("_generated_data", "_initial_derived_marking"), "session.get_symbols_with_derived()"),
+    "_load_symbols_phase_3": "load(symbols, first, last)",
+}
+
+
+class SessionCoordinator(PlanNames):
     """Runs sessions from a stream into a store.
 
     Parameters
@@ -111,6 +135,8 @@ class SessionCoordinator:
     export : Exporter, optional
         Writes revisions, at the configured cadence and at the end of each session.
     """
+
+    _plan_names = PLAN_NAMES
 
     def __init__(
         self,
@@ -136,6 +162,7 @@ class SessionCoordinator:
         self._quality = DataQualityManager(session, every=dt.timedelta(seconds=config.gaps.every_seconds))
         self._spans: list[SessionSpan] = []
         self._over = 0
+        self._ended: dt.date | None = None
         self._now: dt.datetime | None = None
         self._exported_at: dt.datetime | None = None
         self._specs: frozenset[GridSpec] = frozenset()
@@ -213,7 +240,7 @@ class SessionCoordinator:
                 raise ParameterError(f"session: no calendar has a session from {first} to {last} that is not over")
             self.totals.notes = [f"{plan.symbol}: {why}" for plan in plans for why in plan.refused.values()]
             opens = self._spans[0].opens
-            described = [self._expect_from_now(symbol) for symbol in described]
+            described = [self._expect_from(symbol, self._spans[0].session) for symbol in described]
             since = self._dates[0] or first
             if past is not None:
                 self._past = past
@@ -262,10 +289,12 @@ class SessionCoordinator:
                 is_over = self.phase == "running" and bool(self._spans) and stop == self._spans[0].closes
                 if is_over:
                     self._quality.step(force=True)
-                    self._spans.pop(0)
+                    self._ended = self._spans.pop(0).session
                     self._over += 1
                     self.phase = "waiting"
                     if self._spans:
+                        # Of another calendar it may have opened before this one's close: it is current from here on.
+                        self._spans[0] = self._spans[0]._replace(opens=max(self._spans[0].opens, stop))
                         self.session.set_session(self._spans[0].session, active=False)
                         self._indicators.step()
             if is_over or self._is_export_due(stop):
@@ -315,7 +344,9 @@ class SessionCoordinator:
         self._pending.add(symbol)
         try:
             plan = self.plan(symbol)
-            described = self._expect_from_now(self._describe_planned(plan))
+            described = self._describe_planned(plan)
+            current = self._current_with(described.spec)
+            described = self._expect_from(described, current)
             resolutions: Iterable[Resolution] = [(stream.kind, stream.interval) for stream in plan.streams]
             if self.config.session.mode == "replay":  # all resolutions that files have of a symbol are loaded
                 resolutions = sorted(self.stream.available([symbol])[symbol], key=str)
@@ -543,18 +574,17 @@ class SessionCoordinator:
             is_loaded=False,
         )
 
-    def _expect_from_now(self, symbol: SymbolSessionData) -> SymbolSessionData:
-        """Live: copy whose slots are expected from the first session on, even without rows; in a replay unchanged."""
+    def _expect_from(self, symbol: SymbolSessionData, session: dt.date | None) -> SymbolSessionData:
+        """Live: copy whose slots are expected from a session on, even without rows; in a replay, or without one, unchanged."""
         # Rows of files show since when a symbol exists; a vendor that was subscribed to may send nothing.
-        is_live = self.config.session.mode == "live" and bool(self._spans)
-        return replace(symbol, expected_from=self._spans[0].session) if is_live else symbol
+        is_live = self.config.session.mode == "live" and session is not None
+        return replace(symbol, expected_from=session) if is_live else symbol
 
     def _sessions(self, first: dt.date, last: dt.date) -> list[SessionSpan]:
         """Sessions in the dates on all axes, earliest open to latest close; sets load dates, with history."""
         frames, history = [], []
         for spec in self._specs:
-            segments = self.session.calendar(spec.calendar).segments_in_bounds(first - PADDING, last + PADDING)
-            due = SessionGrid.build(segments, AXIS_INTERVAL, spec).table.filter("chosen")
+            due = self._axis_of(spec, first - PADDING, last + PADDING)
             frames.append(due.select("session", "open", "close"))
             before = due.filter(pl.col("session") < first)["session"].unique().sort()
             history += before.tail(self.config.history_sessions).to_list()[:1]
@@ -564,17 +594,34 @@ class SessionCoordinator:
         self._dates = (begin, last)
         return [SessionSpan(*row) for row in spans.iter_rows()]
 
+    def _axis_of(self, spec: GridSpec, first: dt.date, last: dt.date) -> pl.DataFrame:
+        """Expected segments of an axis between two trade dates."""
+        segments = self.session.calendar(spec.calendar).segments_in_bounds(first, last)
+        return SessionGrid.build(segments, AXIS_INTERVAL, spec).table.filter("chosen")
+
+    def _current_with(self, spec: GridSpec) -> dt.date | None:
+        """Trade date that is current once a symbol on an axis is there: of a new one a session may run while others are over."""
+        current = self._spans[0].session if self._spans else None
+        last = self._dates[1]
+        if spec in self._specs or self.phase == "running" or self._now is None or last is None:
+            return current
+        axis = self._axis_of(spec, self._now.date() - PADDING, last)
+        mine = axis.filter((pl.col("close") > self._now) & (pl.col("session") <= last))["session"].min()
+        return min((day for day in (current, mine) if isinstance(day, dt.date)), default=None)
+
     def _add_axis(self, spec: GridSpec) -> None:
-        """Recompute current and later sessions (if any) with a new axis; a session open already begins now."""
+        """Recompute current and later sessions with a new axis; a session open already begins now, and one that was over begins again."""
         begin, last = self._dates
-        if spec in self._specs or begin is None or last is None or self._now is None or not self._spans:
+        current = self._current_with(spec)
+        if spec in self._specs or begin is None or last is None or self._now is None or current is None:
             return
         self._specs |= {spec}
-        # A session that is open already begins now.
-        self._spans = [
-            span._replace(opens=max(span.opens, self._now)) for span in self._sessions(self._spans[0].session, last)
-        ]
+        spans = [span for span in self._sessions(current, last) if span.closes > self._now]
+        self._spans = [span._replace(opens=max(span.opens, self._now)) for span in spans]
         self._dates = (min(begin, self._dates[0] or begin), last)
+        if self.phase == "waiting" and self._spans:
+            self._over -= self._spans[0].session == self._ended
+            self.session.set_session(self._spans[0].session, active=False)
 
     def _is_export_due(self, now: dt.datetime) -> bool:
         """Whether `every_seconds` (0: never) passed since the last export; the first call only starts the time."""

@@ -120,22 +120,19 @@ class IndicatorPlanCache:
 
 
 def plan_indicators(snapshot: Snapshot) -> IndicatorPlan:
-    """Group symbols with indicators or history by (panel, definitions), and by (panel, history length; 0: all).
+    """Group symbols with indicators by (panel, definitions), and all by (panel, history length; 0: all).
 
     Raises
     ------
     ParameterError
         A definition is not valid, two of one name differ, or a symbol has no bars of an interval.
     """
-    asking = [one for one in snapshot.symbols.values() if one.indicators or one.history_sessions]
-    if not asking:
-        return IndicatorPlan({}, ())
-    parsed = parse_definitions(asking)
+    parsed = parse_definitions(snapshot.symbols.values())
     groups: dict[IndicatorKey, list[SymbolSessionData]] = defaultdict(list)
     histories: dict[tuple[PanelKey, int], list[SymbolSessionData]] = defaultdict(list)
     # Many symbols share few combinations of base, intervals and indicators.
     panels_of: dict[tuple[object, ...], list[IndicatorKey]] = {}
-    for one in asking:
+    for one in snapshot.symbols.values():
         combination = one.base_key, one.derived_intervals, one.indicators
         panels = panels_of.get(combination) or panels_of.setdefault(combination, requested_panels(one))
         for key, definitions in panels:

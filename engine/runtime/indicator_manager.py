@@ -7,42 +7,28 @@ Series of one panel whose symbols have the same indicators (an indicator group) 
    before it that windows look back to (`indicator_state`). Bars in progress are computed again each time.
 3. A series that is new, that was touched at or before its last closed bar, or whose averages have no first value yet,
    is computed from its first bar (`_compute_all`); so is every series of an indicator of unknown look-back.
-4. The history (`derive.session_baseline`) before the current session is computed when that session becomes current, and
-   again for series that are touched in an earlier one (`_update_history`).
+4. Stored values of bars that are there no more are removed (`_values_without_bar`).
+5. The history before the current session is computed by `histories`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
 
 import polars as pl
 
 from engine.derive.indicator_passes import begin, extend
-from engine.derive.session_baseline import session_baseline
 from engine.derive.slot_baseline import compare_to_baseline, slot_baseline
-from engine.interval import Interval
-from engine.runtime.indicator_groups import (
-    BASELINE_INPUTS,
-    PLACE_COLUMNS,
-    HistoryGroup,
-    IndicatorGroup,
-    IndicatorPlan,
-    IndicatorPlanCache,
-    means_same,
-)
-from engine.runtime.indicator_state import CLOSED, IndicatorState
-from engine.schema import empty
+from engine.runtime.histories import Histories
+from engine.runtime.indicator_groups import IndicatorGroup, IndicatorPlan, IndicatorPlanCache, means_same
+from engine.runtime.indicator_state import IndicatorState
+from engine.runtime.visible_bars import rows_of_series, visible_bars, without
+from engine.schema import LATEST, TS, empty
 from engine.store.change_log import CHANGE_LOG
 from engine.store.panel import Panel
-from engine.store.panel_key import IndicatorKey, PanelKey
+from engine.store.panel_key import IndicatorKey
 from engine.store.session_data import SessionData
 from engine.store.snapshot import Snapshot
-from engine.store.views import with_ends
-
-ALL_SESSIONS = 1_000_000
-FEW_SERIES = 64  # up to so many are sliced one by one, more of them filtered in one pass
-
 
 LastStep = tuple[int, dt.date | None, IndicatorPlan | None]  # revision, current session and plan
 NO_STEP: LastStep = (0, None, None)
@@ -62,7 +48,7 @@ class IndicatorManager:
         self._session = session
         self._plans = IndicatorPlanCache()
         self._states: dict[IndicatorKey, IndicatorState] = {}
-        self._histories: dict[tuple[PanelKey, int], tuple[dt.date, pl.Series]] = {}
+        self._histories = Histories(session)
         self._last_step: LastStep = NO_STEP
 
     def step(self) -> int:
@@ -79,21 +65,20 @@ class IndicatorManager:
             A definition is not valid, two of one name differ, or a symbol has no bars of an interval.
         """
         with self._session.transaction():
-            self._session.keep_state(self, "_states", "_histories", "_last_step")
+            self._session.keep_state(self, "_states", "_last_step")
             snapshot = self._session.snapshot()
             plan = self._plans.of(snapshot)
             since, session_date, last_plan = self._last_step
-            if (since, session_date, last_plan) == (snapshot.revision, snapshot.session_date, plan):
+            if (since, session_date, last_plan) == (snapshot.revision, snapshot.current_session, plan):
                 return 0
             written = 0
-            if plan.histories or self._states or self._histories:
+            if plan.histories or self._states:
                 touched = self._touched(snapshot, since)
                 if plan is not last_plan:
                     self._drop_unplanned(snapshot, plan)
                 written = sum(self._update_group(snapshot, group, touched) for group in plan.groups.values())
-                for history in plan.histories:
-                    self._update_history(snapshot, history, touched)
-            self._last_step = self._session.revision, snapshot.session_date, plan
+                self._histories.update(snapshot, plan.histories, touched)
+            self._last_step = self._session.revision, snapshot.current_session, plan
             return written
 
     def _touched(self, snapshot: Snapshot, since: int) -> pl.DataFrame:
@@ -101,7 +86,7 @@ class IndicatorManager:
         if since < max(snapshot.change_log.start_revision, 1):  # it does not reach back to the last step
             self._states.clear()
             self._histories.clear()
-        if not self._states and not self._histories:
+        if not self._states and self._histories.is_empty:
             return empty(CHANGE_LOG)
         return snapshot.series_changes(since, ["bars"])
 
@@ -119,8 +104,6 @@ class IndicatorManager:
             if len(stored) and key in snapshot.indicators:
                 none = snapshot.indicators[key].parts[0].clear().drop("revision")
                 self._session.set_indicators(*key, none, without=stored.to_list())
-        planned = {(history.key, history.sessions) for history in plan.histories}
-        self._histories = {key: known for key, known in self._histories.items() if key in planned}
 
     def _update_group(self, snapshot: Snapshot, group: IndicatorGroup, touched: pl.DataFrame) -> int:
         """Recompute new or rewritten series in full, extend others; store; return bars new or changed."""
@@ -155,10 +138,13 @@ class IndicatorManager:
             state, values = self._extend(snapshot, group, state, added)
             written.append(values)
         self._states[group.key, group.definitions] = state
+        stored = snapshot.indicators.get((group.key, group.definitions))
         rows = pl.concat(written).sort("series", "ts") if written else None
-        if rows is None or rows.is_empty():
-            return 0
-        return self._session.set_indicators(group.key, group.definitions, rows)
+        absent = None if stored is None else values_without_bar(stored, rows, first_touched)
+        if absent is None or absent.is_empty():
+            return 0 if rows is None else self._session.set_indicators(group.key, group.definitions, rows)
+        rows = absent.clear().drop("revision") if rows is None else rows
+        return self._session.set_indicators(group.key, group.definitions, rows, absent=absent)
 
     def _compute_all(
         self, snapshot: Snapshot, group: IndicatorGroup, state: IndicatorState, series: pl.Series
@@ -187,47 +173,9 @@ class IndicatorManager:
             values = compare_to_baseline(values, state.baseline, group.baseline_indicators)
         return state.advanced(values, bars, group.reach), values.select(group.values)
 
-    def _update_history(self, snapshot: Snapshot, history: HistoryGroup, touched: pl.DataFrame) -> None:
-        """Store in the session baselines from before today: of all series in a new session, else of new or corrected ones."""
-        key, today, panel = (history.key, history.sessions), snapshot.session_date, snapshot.panels.get(history.key)
-        if today is None or panel is None:
-            self._histories.pop(key, None)
-            return
-        date, known = self._histories.get(key, (None, history.series.clear()))
-        self._histories[key] = today, history.series
-        series = history.series
-        if date == today:  # only series that are new, or touched in an earlier session
-            earlier = (pl.col("interval") == str(history.key.interval)) & (pl.col("session") < today)
-            corrected = series.filter(series.is_in(touched.filter(earlier)["series"].implode()))
-            series = pl.concat([without(series, known), corrected]).unique().sort()
-        if series.is_empty():
-            return
-        rows = rows_of_series(panel, series)
-        bars = visible_bars(snapshot, history.key, rows, [*PLACE_COLUMNS, "close", *BASELINE_INPUTS])
-        values = session_baseline(bars, today, history.sessions or ALL_SESSIONS)
-        if values.height:
-            self._session.set_trailing(history.key, values.with_columns(pl.lit(today).alias("before")))
 
-
-def without(series: pl.Series, others: pl.Series) -> pl.Series:
-    """Values of `series` that are not in `others`, in order."""
-    return series.filter(~series.is_in(others.implode())) if len(others) else series
-
-
-def rows_of_series(panel: Panel, series: pl.Series) -> pl.DataFrame:
-    """All rows of the given series of a panel: one slice each for up to 64 series, else one filter pass."""
-    if len(series) <= FEW_SERIES:
-        return panel.of_series(series.to_list())
-    return panel.where(pl.col("series").is_in(series.implode()))
-
-
-def visible_bars(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:
-    """Bars in a slot (derived, policy `drop`: complete): `columns`, `CLOSED` (ended by as-of time; None: all)."""
-    visible = pl.col("slot").is_not_null()
-    if key.origin == "derived" and snapshot.incomplete == "drop":
-        visible &= pl.col("complete")
-    bars = rows.filter(visible)
-    if snapshot.as_of is None:
-        return bars.select(*columns, pl.lit(value=True).alias(CLOSED))
-    ends = with_ends(bars, snapshot.grid(key.spec, key.interval or Interval(1, "m")))["ts_end"]
-    return bars.select(*columns, (ends <= snapshot.as_of).alias(CLOSED))
+def values_without_bar(stored: Panel, values: pl.DataFrame | None, touched: pl.DataFrame) -> pl.DataFrame:
+    """Stored values from the first touched bar of a series on (`series, first_ts`) whose bar has no value in `values` (None: none)."""
+    ranges = touched.select("series", pl.col("first_ts").alias("first"), pl.lit(LATEST, TS).alias("last"))
+    here = stored.between(ranges.sort("series"))
+    return here if values is None else here.join(values, on=["series", "ts"], how="anti")

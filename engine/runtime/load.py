@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -44,7 +44,7 @@ class Loaded:
     ----------
     session : SessionData
     files, rows : int
-        Files read, and rows offered to the store.
+        Files read, and their rows within the dates: bars, ticks and quotes, each once, also duplicates, corrections and conflicts.
     duplicates, corrections, rejected : int
     problems : tuple of Problem
         Files that could not be read.
@@ -143,15 +143,13 @@ def store_contents(contents: Contents, options: LoadOptions) -> Loaded:
     dates = " to ".join("..." if day is None else str(day) for day in options.dates)
     notes = [f"dates: none of {offered:,} rows lies in {dates}"] if offered and offered == left_out else []
     corrections = sum(one.corrections for one in appended)
-    if corrections > MANY_CORRECTIONS * offered:
-        told = (
-            f"corrections: {corrections:,} of {offered:,} rows have other values than an earlier file has for their key"
-        )
+    if corrections > MANY_CORRECTIONS * (offered - left_out):
+        told = f"corrections: {corrections:,} of {offered - left_out:,} rows have other values than an earlier file has for their key"
         notes.append(f"{told}; the last path counts: read folders that are not versions of the same data apart")
     return Loaded(
         session,
         files=contents.files,
-        rows=offered,
+        rows=offered - left_out,
         duplicates=sum(one.duplicates for one in appended),
         corrections=corrections,
         rejected=sum(frame.height for frame in session.snapshot().rejects),
@@ -417,7 +415,19 @@ class ContentsBuilder:
             zone=spec.zone,
             source_symbol=batch.source_symbols.get(name, name),
             source=file.market or file.format,
+            history_sessions=self._options.history_sessions or 0,
+            indicators=self._indicators(name, base, derived),
         )
+
+    def _indicators(self, name: str, base: Interval, derived: Sequence[Interval]) -> tuple[tuple[Hashable, str], ...]:
+        """Requested indicators at the base and derived intervals of a symbol; those at others are noted and left out."""
+        placed = [(definition, at or base) for definition, at in self._options.indicators]
+        self._notes += [
+            f"{name}: {definition} at {at} left out, there are bars of {', '.join(map(str, (base, *derived)))}"
+            for definition, at in placed
+            if at not in (base, *derived)
+        ]
+        return tuple((definition, str(at)) for definition, at in placed if at in (base, *derived))
 
     def _groups(self, batches: Sequence[FileBatch], *, own_axes: bool = False) -> list[Group]:
         """Group rows by kind, interval, stamp (`own_axes`: and axis by symbol); add `source`; no batch may be empty."""

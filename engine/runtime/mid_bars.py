@@ -21,8 +21,15 @@ SEGMENT = ["series", "ordinal"]
 SIDES = ("bid", "ask")
 
 
-def mid_bars(quotes: Panel, slots: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
-    """Mid bars per segment from its first to last of `slots`, and on to the slot where both sides quote again."""
+def mid_bars(quotes: Panel, slots: pl.DataFrame, grid: SessionGrid) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Mid bars per segment from its first to last of `slots`, and on to the slot where both sides quote again; and these ranges.
+
+    Returns
+    -------
+    bars : DataFrame
+    ranges : DataFrame of `series, first, last`
+        Inclusive: all mid bars in them are among `bars`.
+    """
     touched = slots.group_by(SEGMENT).agg(pl.col("slot").min().alias("low"), pl.col("slot").max().alias("high"))
     edges = grid.table.select("ordinal", pl.col("open", "close").cast(TS_NS))
     spans = touched.join(edges, on="ordinal").sort(SEGMENT)
@@ -35,12 +42,13 @@ def mid_bars(quotes: Panel, slots: pl.DataFrame, grid: SessionGrid) -> pl.DataFr
         pl.col("close") - INSTANT,
     )
     spans = extend_to_next_pair(quotes, spans, grid)
+    ranges = spans.select("series", pl.col("first", "last").cast(TS))
     if spans.is_empty():
-        return bars_from_quotes(quotes.between(spans), grid, "mid")
+        return bars_from_quotes(quotes.between(spans), grid, "mid"), ranges
     begun = extend_to_last_pair(quotes, spans)
     bars = bars_from_quotes(quotes.between(begun.select("series", pl.col("begin").alias("first"), "last")), grid, "mid")
     asked = bars.join(spans.select(*SEGMENT, pl.col("first").cast(TS)), on=SEGMENT, maintain_order="left")
-    return asked.filter(pl.col("ts") >= pl.col("first")).drop("first")
+    return asked.filter(pl.col("ts") >= pl.col("first")).drop("first"), ranges
 
 
 def extend_to_next_pair(quotes: Panel, spans: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -14,6 +14,7 @@ import polars as pl
 from engine.arguments import check_fields, describe_value, one_name, path_of
 from engine.calendars.auctions import AUCTION
 from engine.calendars.providers import SessionCalendar, calendar, regular_labels
+from engine.derive.indicators import Indicator
 from engine.errors import ParameterError
 from engine.grid import ALL_IN_DAYS, Align, DailySegments, GridSpec
 from engine.interval import Interval
@@ -24,6 +25,9 @@ from engine.store.session_state import Incomplete
 from engine.toml_text import parse_toml, read_regular_text
 
 Progress = Callable[[int, int, str], None]
+Definitions: TypeAlias = str | Indicator | Sequence[str | Indicator]
+Indicators: TypeAlias = Definitions | Mapping[str, Definitions]
+IndicatorRequest: TypeAlias = tuple[str | Indicator, Interval | None]  # None: at the base
 Auctions = Literal["in", "out"]
 
 
@@ -98,6 +102,29 @@ def calendar_map(value: Any) -> CalendarMap:  # noqa: ANN401 - `Calendars`, or a
     )
 
 
+def indicator_requests(value: Any) -> tuple[IndicatorRequest, ...]:  # noqa: ANN401 - `Indicators`, or anything wrong
+    """(definition, interval) of indicators at the base (None: `sma(20)`, a list), or by interval (`{"5m": ["sma(20)"]}`).
+
+    Raises
+    ------
+    ParameterError
+        The value, or a definition in it, is none.
+    IntervalError
+        A key of the mapping is no interval.
+    """
+    if isinstance(value, Mapping):
+        return tuple((one, Interval.parse(at)) for at, ours in value.items() for one, _ in indicator_requests(ours))
+    listed = [value] if isinstance(value, str | Indicator) else value
+    if not isinstance(listed, Sequence):
+        raise ParameterError(
+            f"indicators: received {describe_value(value)}; valid: 'sma(20)', a list of such texts or of Indicator, or a "
+            'mapping of intervals to them: {"5m": ["sma(20)"]}'
+        )
+    for one in listed:
+        Indicator.parse(one)
+    return tuple((one, None) for one in listed)
+
+
 @dataclass(frozen=True)
 class LoadOptions:
     """Options of a load.
@@ -130,6 +157,10 @@ class LoadOptions:
         `sources.resolution.base_of`.
     read : ReadOptions
         Options of the readers.
+    indicators : tuple of (definition, Interval or None)
+        Computed for every symbol that has bars of the interval (None: its base).
+    history_sessions : int, optional
+        Sessions before the current one that are a symbol's history (0: all); None: all, without `historical_indicators`.
     """
 
     calendars: CalendarMap
@@ -145,6 +176,8 @@ class LoadOptions:
     incomplete: Incomplete = "flag"
     choose: Callable[[str, Iterable[Resolution]], Resolution] | None = None
     read: ReadOptions = field(default_factory=ReadOptions)
+    indicators: tuple[IndicatorRequest, ...] = ()
+    history_sessions: int | None = None
 
     def __post_init__(self) -> None:
         check_fields(
@@ -158,7 +191,10 @@ class LoadOptions:
             "incomplete",
             "choose",
             "read",
+            "history_sessions",
         )
+        if self.history_sessions is not None and self.history_sessions < 0:
+            raise ParameterError(f"history_sessions: received {self.history_sessions}; valid: a whole number from 0")
         first, last = self.dates
         if first is not None and last is not None and first > last:
             raise ParameterError(f"start: received {first}, later than end {last}; valid: a start up to the end")

@@ -18,7 +18,7 @@ bars of the period at each step. Deriving 1h beside 1d avoids that.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,8 +38,9 @@ from engine.derive.bars import (
 from engine.derive.tick_bars import bars_from_quotes, bars_from_trades
 from engine.grid import SessionGrid
 from engine.interval import Interval, check_derivable, fold_parent
+from engine.plan_calls import PlanNames
 from engine.runtime.mid_bars import mid_bars
-from engine.schema import TS, TS_NS, Kind
+from engine.schema import EARLIEST, LATEST, TS, TS_NS, Kind
 from engine.store.panel_key import RAW_PRICE_TYPES, PanelKey
 from engine.store.session_data import SessionData
 from engine.store.snapshot import Snapshot
@@ -108,7 +109,15 @@ class CohortCache:
         return self._cohorts
 
 
-class DataProcessor:
+PLAN_NAMES = {
+    "set_generated_data": "session.register_symbol_data(dataclasses.replace(symbol_data, derived_intervals=...)), then step()",
+    "get_derived_intervals_for_symbol": "session.get_symbol_data(symbol).derived_intervals",
+    "_derived_intervals": "session.get_symbols_with_derived()",
+    **dict.fromkeys(("_process_bar_data", "_generate_derived_bars"), "step(), which derives what has changed"),
+}
+
+
+class DataProcessor(PlanNames):
     """Updates the derived bars of a store after each change of its rows. Symbols are read from the store.
 
     Parameters
@@ -118,6 +127,8 @@ class DataProcessor:
     presence : Interval
         Where a base is finer than this, completeness counts slots of this length.
     """
+
+    _plan_names = PLAN_NAMES
 
     def __init__(self, session: SessionData, *, presence: Interval = PRESENCE) -> None:
         self._session = session
@@ -168,12 +179,15 @@ class DataProcessor:
         written = derive_base_bars(self._session, cohort, "ticks") + derive_base_bars(self._session, cohort, "quotes")
         snapshot = self._session.snapshot()
         rows = base_rows(snapshot, cohort)
-        if rows.is_empty() or not cohort.intervals:
+        if cohort.key not in snapshot.panels or not cohort.intervals:
             return written
         grid = snapshot.grid(cohort.key.spec, cohort.base)
         rows = without_unplaced_quotes(snapshot, rows)
+        everything = whole_ranges(snapshot.series_of(cohort.symbols))
         for interval, bars in derive(rows, grid, cohort.intervals, self._presence).items():
             written += self._session.write_derived(interval, cohort.key.spec, bars)
+            if cohort.key.origin == "derived":
+                written += self._session.remove_absent_bars(interval, cohort.key.spec, bars, everything).height
         return written
 
     def _derive_touched(self, cohort: Cohort, touched: pl.DataFrame) -> int:
@@ -182,15 +196,22 @@ class DataProcessor:
         if cohort.key.origin == "source":
             ranges = touched_ranges(snapshot, cohort, "bars", touched)
             return self._refold(cohort, rows_in_ranges(snapshot, cohort.key, ranges))
-        written, base_bars = 0, []
+        written, places = 0, []
         for kind in RAW_KINDS:
-            for bars in self._base_bars_again(cohort, kind, touched_ranges(snapshot, cohort, kind, touched)):
+            for bars, ranges in self._base_bars_again(cohort, kind, touched_ranges(snapshot, cohort, kind, touched)):
                 written += self._session.write_derived(cohort.base, cohort.key.spec, bars)
-                base_bars.append(bars)
-        return written + (self._refold(cohort, pl.concat(base_bars).sort(PLACE)) if base_bars else 0)
+                gone = self._session.remove_absent_bars(cohort.base, cohort.key.spec, bars, ranges)
+                written += gone.height
+                places += [bars.select(PLACE), gone.select(PLACE)]
+        return written + (self._refold(cohort, pl.concat(places).sort(PLACE)) if places else 0)
 
-    def _base_bars_again(self, cohort: Cohort, kind: Kind, ranges: pl.DataFrame) -> list[pl.DataFrame]:
-        """Base bars of slots with touched ticks or quotes, a frame per price type; not stored here."""
+    def _base_bars_again(
+        self, cohort: Cohort, kind: Kind, ranges: pl.DataFrame
+    ) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
+        """(base bars of slots with touched ticks or quotes, ranges of these slots) per price type; not stored here.
+
+        The ranges hold no other bars. They are empty where all slots have a bar: none can have gone.
+        """
         snapshot = self._session.snapshot()
         rows = rows_in_ranges(snapshot, cohort.raw(kind), ranges)
         if rows.is_empty():
@@ -199,20 +220,21 @@ class DataProcessor:
         slots = windows_holding(rows.select(PLACE), snapshot.grid(cohort.key.spec, PRESENCE), grid, rows["ts"])
         panel = snapshot.panels[cohort.raw(kind)]
         rows = panel.between(ranges_of_windows(slots, grid, TS_NS))
-        if kind == "ticks":
-            return [bars_from_trades(rows, grid)] if cohort.makes("last") else []
-        sides = (side for side in QUOTE_BARS if cohort.makes(side))
-        return [
-            as_series_of(
-                self._session,
-                mid_bars(panel, slots, grid) if side == "mid" else bars_from_quotes(rows, grid, side),
-                side,
-            )
-            for side in sides
-        ]
+        ranges = ranges_of_windows(slots, grid, TS)
+        if kind == "ticks":  # each has a price, so a slot with one has a bar
+            return [(bars_from_trades(rows, grid), ranges.clear())] if cohort.makes("last") else []
+        made = []
+        for side in (side for side in QUOTE_BARS if cohort.makes(side)):
+            bars, within = bars_from_quotes(rows, grid, side) if side != "mid" else None, ranges
+            if bars is None:
+                bars, within = mid_bars(panel, slots, grid)
+            elif bars.height == slots.height:
+                within = ranges.clear()
+            made.append((as_series_of(self._session, bars, side), ranges_of_side(self._session, within, side)))
+        return made
 
     def _refold(self, cohort: Cohort, rows: pl.DataFrame) -> int:
-        """Derive and store, per interval, each window that contains any of the base `rows`; return bars changed."""
+        """Derive and store, per interval, each window that contains any of the base `rows`, removed ones, too; return bars changed."""
         rows, written = rows[list(PLACE)], 0
         auctions = rows.clear()
         if rows["slot"].null_count():
@@ -231,6 +253,9 @@ class DataProcessor:
                 folded = folded.join(windows, on=PLACE, how="semi", maintain_order="left")
             bars = finish_bars(folded, grid, grid.at(completeness_interval(cohort.base, target, self._presence)))
             written += self._session.write_derived(target, cohort.key.spec, bars)
+            if bars.height < windows.height:
+                ranges = ranges_of_windows(windows, grid, TS)
+                written += self._session.remove_absent_bars(target, cohort.key.spec, bars, ranges).height
         return written
 
     def _carried_rows_of(
@@ -343,13 +368,29 @@ def derive_base_bars(session: SessionData, cohort: Cohort, kind: Kind) -> int:
         return 0
     if kind == "ticks":
         return session.write_derived(grid.interval, cohort.key.spec, bars_from_trades(rows, grid))
-    return sum(
-        session.write_derived(
-            grid.interval, cohort.key.spec, as_series_of(session, bars_from_quotes(rows, grid, side), side)
-        )
-        for side in QUOTE_BARS
-        if cohort.makes(side)
+    written = 0
+    for side in (side for side in QUOTE_BARS if cohort.makes(side)):
+        bars = as_series_of(session, bars_from_quotes(rows, grid, side), side)
+        written += session.write_derived(grid.interval, cohort.key.spec, bars)
+        everything = whole_ranges(session.snapshot().series_of(cohort.symbols, [side]))
+        written += session.remove_absent_bars(grid.interval, cohort.key.spec, bars, everything).height
+    return written
+
+
+def whole_ranges(series: Sequence[int]) -> pl.DataFrame:
+    """`series, first, last` from the earliest to the latest instant that a row may have."""
+    return pl.DataFrame({"series": pl.Series(series, dtype=pl.Int32)}).with_columns(
+        pl.lit(EARLIEST, TS).alias("first"), pl.lit(LATEST, TS).alias("last")
     )
+
+
+def ranges_of_side(session: SessionData, ranges: pl.DataFrame, price_type: str) -> pl.DataFrame:
+    """Ranges of quotes as those of their symbols' series of `price_type`, sorted; without symbols that have no such series."""
+    series = session.snapshot().series
+    sides = series.filter(pl.col("price_type") == price_type).select("symbol", pl.col("series").alias("side"))
+    numbers = series.join(sides, on="symbol").select("series", "side")
+    joined = ranges.join(numbers, on="series").select(pl.col("side").alias("series"), "first", "last")
+    return joined.sort("series", "first")
 
 
 def as_series_of(session: SessionData, bars: pl.DataFrame, price_type: str) -> pl.DataFrame:

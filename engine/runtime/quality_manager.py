@@ -19,6 +19,7 @@ import polars as pl
 from engine.derive.bars import PRESENCE, completeness_interval
 from engine.grid import SessionGrid
 from engine.interval import Interval
+from engine.plan_calls import PlanNames
 from engine.quality.gaps import GAPS
 from engine.quality.score import QUALITY, quality_score
 from engine.runtime.assessment import (
@@ -60,7 +61,16 @@ class CachedLifetimes(NamedTuple):
     alive: pl.DataFrame
 
 
-class DataQualityManager:
+PLAN_NAMES = {
+    "_calculate_quality": "step(force=True), which stores gaps and quality of what has changed",
+    "run": "step(), from the thread that the session runs in",
+    "_failed_gaps": "session.gaps(): its columns state, retry_count, last_retry and next_retry",
+    "_last_quality_calc": "step(), which is throttled by the argument every",
+    "gap_filling_enabled": "SessionConfig.gaps.fill",
+}
+
+
+class DataQualityManager(PlanNames):
     """Updates gaps and quality of a store after each change of its rows. Symbols are read from the store.
 
     Parameters
@@ -74,6 +84,8 @@ class DataQualityManager:
     every : timedelta
         As-of time between two steps that are not forced.
     """
+
+    _plan_names = PLAN_NAMES
 
     def __init__(
         self,

@@ -28,8 +28,17 @@ from engine.export.target_folder import check_target
 from engine.grid import Align, DailySegments, Stamp
 from engine.interval import Interval, Intervals, intervals_of
 from engine.runtime.auction_notes import auction_notes
+from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.load import Loaded, load_files
-from engine.runtime.options import Auctions, Calendars, LoadOptions, Progress, calendar_map
+from engine.runtime.options import (
+    Auctions,
+    Calendars,
+    Indicators,
+    LoadOptions,
+    Progress,
+    calendar_map,
+    indicator_requests,
+)
 from engine.runtime.outside_sessions import end_stamp_notes
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
@@ -78,7 +87,7 @@ def run(
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> RunResult:
-    """Load sources into a new store, derive, assess, export if a target is given; return store and counts.
+    """Load sources into a new store, derive, assess, compute indicators asked for, export if a target is given; return store and counts.
 
     Parameters
     ----------
@@ -97,12 +106,14 @@ def run(
     loaded = load_files(sources, options, progress)
     derived = derive_session(loaded.session)
     assess_session(loaded.session, options.dates)
+    if options.indicators or options.history_sessions is not None:
+        IndicatorManager(loaded.session).step()
     loaded = replace(loaded, notes=(*loaded.notes, *session_notes(loaded.session)))
     revision = None if export is None else export_session(loaded.session, export, clock)
     return RunResult(loaded, derived, revision)
 
 
-@check_arguments("keep_source")
+@check_arguments("keep_source", "history_sessions")
 def load(
     sources: Sources,
     calendar: Calendars,
@@ -118,6 +129,8 @@ def load(
     incomplete: Incomplete = "flag",
     keep_source: bool = False,
     as_of: Instant = None,
+    indicators: Indicators = (),
+    history_sessions: int = 0,
     format: str | None = None,  # noqa: A002 - the option's name
     layout: str | None = None,
     timezone: str | dt.tzinfo | None = None,
@@ -175,6 +188,10 @@ def load(
         Keep other resolutions than the base as series of their own.
     as_of : datetime or ISO text with a zone, optional
         Slots that end later are not due.
+    indicators : str, Indicator, list of them, or mapping of intervals to them
+        Indicators of the base, or of the intervals that are named: `{"5m": ["sma(20)"]}`.
+    history_sessions : int
+        Sessions before the current one (the last with a bar) that are the history; 0: all.
     format : str, optional
         Name of a registered format, whatever files look like: `csv`, `parquet` ...
     layout : str, optional
@@ -259,6 +276,8 @@ LOAD_ARGUMENTS = (
         "incomplete",
         "keep_source",
         "as_of",
+        "indicators",
+        "history_sessions",
     ),
 )
 
@@ -277,6 +296,8 @@ def load_options(
     incomplete: Incomplete = "flag",
     keep_source: bool = False,
     as_of: Instant = None,
+    indicators: Indicators = (),
+    history_sessions: int | None = None,
     **read: Any,  # noqa: ANN401 - the fields of ReadOptions
 ) -> LoadOptions:
     """Build `LoadOptions`, names and dates parsed by the rules of `engine.arguments`; `read` goes to its `ReadOptions`."""
@@ -293,6 +314,8 @@ def load_options(
         keep_source=keep_source,
         as_of=instant_of("as_of", as_of),
         incomplete=incomplete,
+        indicators=indicator_requests(indicators),
+        history_sessions=history_sessions,
         read=ReadOptions(interval=step, align=align, **read),
     )
 

@@ -114,6 +114,7 @@ def batch(
     check_one_symbol(raw, table, origin, stamps, series)
     columns = value_columns(raw, table, origin) | {"ts": pl.lit(stamps.ts), "symbol": pl.lit(symbols)}
     good, bad = conform_table(raw, stamps, table, columns, origin)
+    bad = rejects_of_requested(bad, raw["row"], symbols, origin.options)
     kept, left_out = drop_unrequested(good, origin.options)
     interval, inferred = resolve_interval(kept, table.kind, origin, dates_only=stamps.dates_only)
     is_daily = stamps.dates_only or (interval is not None and not interval.is_intraday)
@@ -193,6 +194,17 @@ def drop_unrequested(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.Data
         others = ~pl.col("price_type").is_in(options.price_types)
         frame = drop_rows(frame, others, "of other price types", notes)
     return frame, tuple(notes)
+
+
+def rejects_of_requested(
+    rejects: pl.DataFrame, rows: pl.Series, symbols: pl.Series, options: ReadOptions
+) -> pl.DataFrame:
+    """Rejects without those whose row (`rows`, with its symbol in `symbols`) is of a symbol that was not requested."""
+    if not options.symbols or rejects.is_empty():
+        return rejects
+    strange = [name for name in symbols.unique().drop_nulls() if not options.selects(name)]
+    others = rows.filter(symbols.is_in(strange))
+    return rejects.filter(~pl.col("row").is_in(others.implode()))
 
 
 def source_symbols(symbols: pl.Series, qualifier: str) -> dict[str, str]:

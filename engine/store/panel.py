@@ -253,6 +253,15 @@ class Panel:
         kept = tuple(part.filter(~pl.col("series").is_in(list(series))) for part in self.parts)
         return _panel(kept, self)
 
+    def without_keys(self, keys: pl.DataFrame) -> Panel:
+        """New panel without the rows that have one of these keys (columns `key`), in whatever part; other parts stay as they are."""
+        low, high = keys["ts"].min(), keys["ts"].max()
+        kept = tuple(
+            run.rows.join(keys, on=self.key, how="anti", maintain_order="left") if run.reaches(low, high) else run.rows
+            for run in self.sorted_runs
+        )
+        return _panel(kept, self)
+
     def upsert(self, rows: pl.DataFrame) -> Upsert:
         """New panel with rows added, of each key the last; others: duplicates if equal, else corrections, or conflicts in a batch.
 

@@ -55,6 +55,8 @@ class PanelState:
         Values per bar.
     trailing : mapping of PanelKey to DataFrame
         Statistics of the sessions before a date, per series.
+    removed_bars : mapping of PanelKey to DataFrame of `removal.REMOVED_BARS`
+        Derived bars that are there no more, because a correction took away all that they were made of.
     """
 
     series: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SERIES))
@@ -70,6 +72,7 @@ class PanelState:
     filled_rows: Mapping[PanelKey, VersionedRows] = field(default_factory=dict)
     indicators: Mapping[IndicatorKey, Panel] = field(default_factory=dict)
     trailing: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
+    removed_bars: Mapping[PanelKey, pl.DataFrame] = field(default_factory=dict)
 
     def grid(self, spec: GridSpec, interval: Interval) -> SessionGrid:
         """Stored axis `spec` cut at `interval`, over the data's dates; ParameterError when no row is placed on it."""
@@ -182,7 +185,7 @@ class PanelState:
         return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(SESSIONS_VIEW, pl.String))
 
     def without_series(self, removed: Sequence[int]) -> dict[str, object]:
-        """Fields that hold series, each without these ones: rows, counts, ranges, outcomes, indicators, trailing."""
+        """Fields that hold series, each without these ones: rows, counts, ranges, outcomes, indicators, trailing, removed bars."""
         keep = ~pl.col("series").is_in(list(removed))
         return {
             "series": self.series.filter(keep),
@@ -192,6 +195,6 @@ class PanelState:
             },
             **{
                 name: {key: frame.filter(keep) for key, frame in getattr(self, name).items()}
-                for name in ("counts", "observed_range", "excluded_range", "trailing")
+                for name in ("counts", "observed_range", "excluded_range", "trailing", "removed_bars")
             },
         }

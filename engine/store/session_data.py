@@ -6,7 +6,8 @@ one sorted `Panel`; `SymbolSessionData` and its frames are views on it.
 
 1. `register_symbol_data` registers symbols, `remove_symbol` removes one with everything stored of it.
 2. `append` is the only entry of raw rows: placed on the grid, deduplicated, counted, logged (`insertion.insert_rows`).
-3. `write_derived`, `set_gaps`, `set_quality`, `set_indicators` and `set_trailing` store what the runtime computed from them.
+3. `write_derived`, `set_gaps`, `set_quality`, `set_indicators` and `set_trailing` store what the runtime computed from them;
+   `remove_absent_bars` removes derived bars that a correction took away.
 4. `changes` lists what was written since a revision; consumers pull (`wait_for_revision` blocks until there is something),
    the store calls nobody.
 5. `transaction` makes several writes atomic: other threads see all of them at once, or none.
@@ -31,6 +32,7 @@ from engine.display import Summarized, Summary
 from engine.errors import ParameterError, UnknownSymbolError
 from engine.grid import GridSpec, Stamp
 from engine.interval import Interval, Intervals
+from engine.plan_calls import PlanNames, check_panel_key
 from engine.schema import COUNTERS, REJECTS, TS, Kind, empty, select_schema
 from engine.store.batch_rows import (
     DateRange,
@@ -45,6 +47,7 @@ from engine.store.insertion import extend_excluded_range, insert_rows, merge_ran
 from engine.store.panel import KEY, Upsert, empty_panel
 from engine.store.panel_key import PanelKey
 from engine.store.placement import extend_axis, partition_by_axis, place_rows
+from engine.store.removal import absent_bars, remove_rows
 from engine.store.session_state import Incomplete
 from engine.store.snapshot import Snapshot
 from engine.store.symbol_data import SymbolSessionData
@@ -84,8 +87,20 @@ class Appended(NamedTuple):
     rejects: pl.DataFrame
 
 
-class SessionData(Summarized):
+PLAN_NAMES = {
+    "register_symbol": "register_symbol_data(SymbolSessionData(symbol))",
+    "_active_symbols": "get_active_symbols()",
+    "_session_active": "snapshot().session_active",
+    "_current_session_date": "snapshot().current_session",
+    "_active_streams": "snapshot().active_streams",
+    "_data_arrival_event": "wait_for_revision(revision)",
+}
+
+
+class SessionData(PlanNames, Summarized):
     """Store of per-symbol session data: registered symbols, their rows, and the gaps, quality and indicators computed from them."""
+
+    _plan_names = PLAN_NAMES
 
     @check_arguments("incomplete", "calendars", "store_id")
     def __init__(
@@ -505,12 +520,40 @@ class SessionData(Summarized):
             fitted = select_schema(batch, {**columns, "batch": pl.Int32()}, "derived bars")
             return self._insert(key, fitted).written.height
 
+    def remove_absent_bars(
+        self, interval: Interval, spec: GridSpec, bars: pl.DataFrame, ranges: pl.DataFrame
+    ) -> pl.DataFrame:
+        """Remove and log the stored derived bars in ranges whose (series, ts) `bars` does not have; return them.
+
+        Parameters
+        ----------
+        interval : Interval
+        spec : GridSpec
+        bars : DataFrame with `series, ts`
+            All bars that there are in the ranges now.
+        ranges : DataFrame of `series, first, last`
+            Inclusive; sorted by (series, first), those of one series disjoint.
+        """
+        key = PanelKey.of_derived_bars(interval, spec)
+        with self._lock:
+            state = self._state
+            gone = absent_bars(state, key, bars, ranges)
+            if gone.height:
+                log = state.change_log
+                removal = remove_rows(
+                    state, key, gone, state.revision + 1, is_base=self._is_base(key), since=log.start_revision
+                )
+                self._write(removal.fields, removal.entry)
+            return gone
+
     def set_gaps(self, key: PanelKey, gaps: pl.DataFrame, replaced: pl.DataFrame | None = None) -> None:
         """Remove `replaced` (None: all stored gaps of the key), store `gaps`; equal ones keep their revision; log what changed."""
+        check_panel_key("set_gaps", key, PanelKey)
         self._set_outcome("gaps", key, gaps, replaced)
 
     def set_quality(self, key: PanelKey, quality: pl.DataFrame, replaced: pl.DataFrame | None = None) -> None:
         """Remove `replaced` (None: all stored quality of the key), store `quality`; equal rows keep their revision; log changes."""
+        check_panel_key("set_quality", key, PanelKey)
         self._set_outcome("quality", key, quality, replaced)
 
     def set_filled(self, key: PanelKey, gaps: pl.DataFrame) -> None:
@@ -521,7 +564,13 @@ class SessionData(Summarized):
             self._set_outcome("filled", key, gaps, known.join(gaps, on=GAP_ORDER, how="semi"))
 
     def set_indicators(
-        self, key: PanelKey, definitions: frozenset[Hashable], rows: pl.DataFrame, *, without: Sequence[int] = ()
+        self,
+        key: PanelKey,
+        definitions: frozenset[Hashable],
+        rows: pl.DataFrame,
+        *,
+        without: Sequence[int] = (),
+        absent: pl.DataFrame | None = None,
     ) -> int:
         """Drop series in `without`, upsert `rows`; equal ones keep their revision; return number new or changed; or ParameterError.
 
@@ -535,11 +584,13 @@ class SessionData(Summarized):
             In any order, each (series, ts) once.
         without : sequence of int
             Series whose stored values are dropped first.
+        absent : DataFrame of `series, session, ts`, optional
+            Stored rows that are dropped first, because their bars are there no more.
 
         Returns
         -------
         int
-            Number of rows that are new or changed.
+            Number of rows that are new, changed or dropped as `absent`.
 
         Raises
         ------
@@ -553,23 +604,26 @@ class SessionData(Summarized):
             stamped = self._of_registered(rows).with_columns(pl.lit(state.revision + 1, pl.Int64).alias("revision"))
             panel = state.indicators.get(group)
             panel = panel.without(without) if panel is not None and len(without) else panel
+            gone = stamped.clear() if panel is None or absent is None else absent
+            panel = panel.without_keys(gone) if panel is not None and gone.height else panel
             if panel is None or not panel.height:  # values of another type may come once none is left
                 values = tuple(name for name in rows.columns if name not in ("series", "session", "ts"))
                 panel = empty_panel(dict(stamped.schema), KEY, values)
             upsert = panel.upsert(stamped.with_columns(pl.lit(0, pl.Int32).alias("batch")))
             entry = None
-            if upsert.written.height:
-                changed = upsert.written.select("series", "session", first_ts="ts", last_ts="ts")
+            keys = [frame.select("series", "session", first_ts="ts", last_ts="ts") for frame in (upsert.written, gone)]
+            changed = pl.concat(keys)
+            if changed.height:
                 entry = change_entry(key, "indicators", changed, state.revision + 1)
             self._write({"indicators": {**state.indicators, group: upsert.panel}}, entry)
-            return upsert.written.height
+            return changed.height
 
-    def set_trailing(self, key: PanelKey, rows: pl.DataFrame) -> None:
-        """Replace stored statistics of the series in `rows` (`series, before`, values), not logged; others stay."""
+    def set_trailing(self, key: PanelKey, rows: pl.DataFrame, series: pl.Series) -> None:
+        """Replace stored statistics of `series` by `rows` (`series, before`, values), not logged; those of others stay."""
         with self._lock:
             merged, stored = self._of_registered(rows), self._state.trailing.get(key)
             if stored is not None:
-                merged = pl.concat([stored.join(merged, on="series", how="anti", maintain_order="left"), merged])
+                merged = pl.concat([stored.filter(~pl.col("series").is_in(series.implode())), merged])
             self._swap(trailing={**self._state.trailing, key: merged.sort("series")})
 
     @check_arguments("since")
@@ -662,13 +716,16 @@ class SessionData(Summarized):
 
     def _insert(self, key: PanelKey, rows: pl.DataFrame, *, again: bool = False) -> Upsert:
         """Upsert, count (anomalies of a base, too) and log rows (lock held); revision + 1 on any change or source duplicate."""
+        inserted = insert_rows(self._state, key, rows, self.revision + 1, is_base=self._is_base(key), again=again)
+        self._write(inserted.fields, inserted.entry)
+        return inserted.upsert
+
+    def _is_base(self, key: PanelKey) -> bool:
+        """Whether a panel holds rows of a source, or derived bars that a symbol has as its base (lock held)."""
         symbols = self._state.symbols
         if self._keys_of_symbols[0] is not symbols:  # found anew when symbols come or go
             self._keys_of_symbols = (symbols, frozenset(one.base_key for one in symbols.values()))
-        is_base = key.origin == "source" or key in self._keys_of_symbols[1]
-        inserted = insert_rows(self._state, key, rows, self.revision + 1, is_base=is_base, again=again)
-        self._write(inserted.fields, inserted.entry)
-        return inserted.upsert
+        return key.origin == "source" or key in self._keys_of_symbols[1]
 
     def _set_outcome(
         self,

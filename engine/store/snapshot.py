@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import polars as pl
 
@@ -86,6 +87,15 @@ class Snapshot(PanelState, SessionState, Summarized):
             rows.append((*about, bars, expected - present, share))
         head = ("symbol", "calendar", "base", "derived", "bars", "missing", "quality")
         return Summary(title, facts, head, rows, len(names))
+
+    @cached_property
+    def current_session(self) -> dt.date | None:
+        """Trade date of the session that runs or opens next; none set, as after a load: the last with a base bar; else None."""
+        if self.session_date is not None:
+            return self.session_date
+        keys = {one.base_key for one in self.symbols.values()} & self.observed_range.keys()
+        last = [self.observed_range[key]["last"].max() for key in keys]
+        return max((day for day in last if isinstance(day, dt.date)), default=None)
 
     def series_of(self, symbols: Names | None = None, price_types: Names | None = None) -> list[int]:
         """Numbers of series with one of the symbols AND one of the price types, ascending; UnknownSymbolError for others.

@@ -15,6 +15,7 @@ from engine.display import Summarized, Summary
 from engine.errors import ParameterError, UnknownSymbolError
 from engine.grid import Align, GridSpec
 from engine.interval import Interval, check_known_intervals, intervals_of
+from engine.plan_calls import PlanNames, StoredFrames, refuse_assignment
 from engine.schema import IS_MISSING, PRICE_TYPES, TS, Kind
 from engine.store.panel_key import PanelKey
 
@@ -22,8 +23,26 @@ if TYPE_CHECKING:
     from engine.store.snapshot import Snapshot
 
 
+PLAN_NAMES = {
+    "to_json": "engine.write_json(session.snapshot().tables(), folder, symbols=symbol)",
+    "_latest_bar": "latest_bar",
+    "_last_export_indices": "bars_updated, or engine.export.delta.read_delta(target, since) of an export",
+}
+ASSIGNMENTS = {
+    "is_loaded": "session.mark_loaded(symbol)",
+    **dict.fromkeys(("bars_base", "quotes", "ticks", "open_interest", "latest_bar"), "session.append(rows, kind, interval)"),
+    **dict.fromkeys(("session_volume", "session_high", "session_low", "last_update"), "session.append(rows, kind, interval): it is computed from the bars"),
+    **dict.fromkeys(("bars_updated", "quotes_updated", "ticks_updated"), "session.mark_exported(revision)"),
+    "bars_derived": "DataProcessor(session).step(), which derives them",
+    "bar_gaps": "session.set_gaps(symbol_data.key_of(interval), gaps)",
+    "bar_quality": "session.set_quality(symbol_data.key_of(interval), quality)",
+    **dict.fromkeys(("historical_bars", "historical_indicators"), "session.set_session(trade_date, active=True), then IndicatorManager(session).step()"),
+}  # fmt: skip
+
+
+@refuse_assignment(ASSIGNMENTS)
 @dataclass(frozen=True, repr=False)
-class SymbolSessionData(Summarized):
+class SymbolSessionData(PlanNames, Summarized):
     """One symbol: its registered fields, and views on its rows.
 
     The fields are set at registration; the frames are read from the snapshot it was taken from, so they agree with
@@ -55,6 +74,7 @@ class SymbolSessionData(Summarized):
     indicators: tuple[tuple[Hashable, str], ...] = ()
     synthetic_quotes: bool = False
     _snapshot: Snapshot | None = field(default=None, repr=False, compare=False)
+    _plan_names = PLAN_NAMES
 
     def __post_init__(self) -> None:
         one_name("symbol", self.symbol)
@@ -149,12 +169,12 @@ class SymbolSessionData(Summarized):
     @property
     def bar_quality(self) -> dict[str, pl.DataFrame]:
         """Interval (base and derived) -> stored quality per session, of all price types."""
-        return self._per_interval("quality")
+        return StoredFrames(ASSIGNMENTS["bar_quality"], self._per_interval("quality"))
 
     @property
     def bar_gaps(self) -> dict[str, pl.DataFrame]:
         """Interval (base and derived) -> stored gaps, of all price types; an empty frame without a gap."""
-        return self._per_interval("gaps")
+        return StoredFrames(ASSIGNMENTS["bar_gaps"], self._per_interval("gaps"))
 
     @property
     def quotes(self) -> pl.DataFrame:
@@ -173,12 +193,12 @@ class SymbolSessionData(Summarized):
 
     @cached_property
     def session_bars(self) -> pl.DataFrame:
-        """Base bars in a slot (none off grid) of the current session; none current: of the last with a bar."""
+        """Base bars in a slot (none off grid) of the current session (`Snapshot.current_session`)."""
         bound = self._bound
         rows = bound.rows_of(self.base_key, bound.series_of([self.symbol], [self.price_type]))
         rows = rows.filter(pl.col("slot").is_not_null())
-        current = bound.session_date or rows["session"].max()
-        return bound.bars_table(self.base_key, rows.filter(pl.col("session") == pl.lit(current, pl.Date)))
+        today = pl.col("session") == pl.lit(bound.current_session, pl.Date)
+        return bound.bars_table(self.base_key, rows.filter(today))
 
     @property
     def session_volume(self) -> float:
@@ -197,8 +217,8 @@ class SymbolSessionData(Summarized):
 
     @property
     def historical_bars(self) -> dict[str, dict[dt.date, pl.DataFrame]]:
-        """Interval -> trade date -> bars, of the last `history_sessions` (0: all) before the current; none current: of all."""
-        current, history = self._bound.session_date, {}
+        """Interval -> trade date -> bars, of the last `history_sessions` (0: all) before the current session."""
+        current, history = self._bound.current_session, {}
         for interval in (self.base_interval, *self.derived_intervals):
             bars = self.bars(interval)
             past = bars if current is None else bars.filter(pl.col("session") < current)
@@ -213,12 +233,12 @@ class SymbolSessionData(Summarized):
     def historical_indicators(self) -> dict[str, dict[str, object]]:
         """Interval -> stored averages and extremes of the sessions before the current; intervals without any left out.
 
-        An interval without an earlier session is left out; all are, while no session is current or no
-        `IndicatorManager` has stepped since it became so.
+        An interval without an earlier session is left out; all are, while no `IndicatorManager` has stepped since the
+        session became current (`engine.load` and sessions do that).
         """
         bound, values = self._bound, {}
         ours = pl.col("series").is_in(bound.series_of([self.symbol], [self.price_type]))
-        current = pl.col("before") == pl.lit(bound.session_date, pl.Date)
+        current = pl.col("before") == pl.lit(bound.current_session, pl.Date)
         for interval in (self.base_interval, *self.derived_intervals):
             stored = bound.trailing.get(self.key_of(interval))
             rows = None if stored is None else stored.filter(ours & current)

@@ -92,7 +92,7 @@ def rows_of(draw: st.DrawFn, world: World, symbol: str) -> pl.DataFrame:
             "symbol": symbol, "price_type": "last", "ts": start + slot * world.step, "open": price, "high": max(price, other),
             "low": min(price, other), "close": other, "volume": draw(st.sampled_from([0.0, 0.1, 7.0, None])),
             "vwap": draw(st.sampled_from([None, 1.7])), "trades": draw(st.sampled_from([None, 3])), "size": None,
-            "seq": at, "price": price, **sides((slot + at) % 3, price, other), "bid_size": 1.0, "ask_size": None,
+            "seq": 0 if world.base_from == "quotes" else at, "price": price, **draw(sides(price, other)), "bid_size": 1.0, "ask_size": None,
         }  # fmt: skip
         rows.append(row)
     schema = {"bars": BARS, "ticks": TICKS, "quotes": QUOTES}[world.base_from]
@@ -101,9 +101,11 @@ def rows_of(draw: st.DrawFn, world: World, symbol: str) -> pl.DataFrame:
     return wide.with_columns(absent).select(pl.col(name).cast(dtype) for name, dtype in schema.items())
 
 
-def sides(which: int, bid: float, ask: float) -> dict[str, float | None]:
-    """Of both sides or of one, always the same at an instant: bars are not removed one by one when a side is taken away."""
-    return {"bid": None if which == 1 else bid, "ask": None if which == 2 else ask}
+@st.composite
+def sides(draw: st.DrawFn, bid: float, ask: float) -> dict[str, float | None]:
+    """Of both sides or of one: a correction may take away the only bid or ask of a slot, and with it bars."""
+    which = draw(st.sampled_from(["both", "both", "bid", "ask", "none"]))
+    return {"bid": bid if which in ("both", "bid") else None, "ask": ask if which in ("both", "ask") else None}
 
 
 def register(session: SessionData, world: World, symbol: str) -> None:

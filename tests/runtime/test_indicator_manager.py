@@ -13,7 +13,7 @@ from engine.derive.indicator_passes import indicators
 from engine.derive.indicators import Indicator, custom
 from engine.derive.session_baseline import session_baseline
 from engine.errors import ParameterError, SchemaError
-from engine.runtime import indicator_manager
+from engine.runtime import histories, indicator_manager
 from engine.runtime.config import SessionConfig
 from engine.runtime.deployments import ReplaySession
 from engine.runtime.indicator_manager import IndicatorManager
@@ -125,7 +125,7 @@ def expected(data: SymbolSessionData, interval: str) -> pl.DataFrame:
 
 
 def expected_history(data: SymbolSessionData) -> dict[str, dict[str, object]]:
-    today = data._snapshot.session_date
+    today = data._snapshot.current_session
     found = {}
     for interval in (data.base_interval, *data.derived_intervals) if today else ():
         rows = session_baseline(in_slots(data, interval), today, data.history_sessions)
@@ -155,11 +155,13 @@ class Stepping:
 
     def __init__(self, session: SessionData, monkeypatch: pytest.MonkeyPatch) -> None:
         self.session, self.processor, self.manager = session, DataProcessor(session), IndicatorManager(session)
-        self.given: dict[str, list[pl.DataFrame]] = {
-            name: [] for name in ("begin", "extend", "slot_baseline", "session_baseline")
+        kernels = {
+            **dict.fromkeys(("begin", "extend", "slot_baseline"), indicator_manager),
+            "session_summaries": histories,
         }
-        for name in self.given:
-            monkeypatch.setattr(indicator_manager, name, self._recorded(name, getattr(indicator_manager, name)))
+        self.given: dict[str, list[pl.DataFrame]] = {name: [] for name in kernels}
+        for name, module in kernels.items():
+            monkeypatch.setattr(module, name, self._recorded(name, getattr(module, name)))
 
     def _recorded(self, name: str, kernel: Callable[..., pl.DataFrame]) -> Callable[..., pl.DataFrame]:
         def call(bars: pl.DataFrame, *rest: object) -> pl.DataFrame:
@@ -266,16 +268,19 @@ def test_step_on_bars_of_two_sessions_holds_each_against_what_was_usual_then(mon
     running.check()
 
 
-def test_step_without_anyone_who_asks_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = session_of(SymbolSessionData("A", derived_intervals=("5m",)))
-    session.set_session(OPEN.date(), active=True)
-    session.append(minutes("A", OPEN, 30), "bars", "1m")
-    monkeypatch.setattr(type(session.snapshot()), "series_changes", lambda *_: pytest.fail("asked what was touched"))
-    revision = session.revision
-    assert IndicatorManager(session).step() == 0
-    assert session.revision == revision
-    assert session.get_symbol_data("A").indicator_values().columns == ["ts", "session"]
-    assert session.get_symbol_data("A").historical_indicators == {}
+def test_step_of_symbols_without_indicators_summarises_each_session_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Stepping(session_of(SymbolSessionData("A", derived_intervals=("5m",))), monkeypatch)
+    for day in range(3):
+        running.session.set_session(OPEN.date() + dt.timedelta(days=(0, 1, 4)[day]), active=True)
+        running.take(
+            minutes("A", OPEN + dt.timedelta(days=(0, 1, 4)[day]), 30, 10.0 + day), OPEN + dt.timedelta(days=5)
+        )
+    read = [bars["session"].unique().to_list() for bars in running.given["session_summaries"] if bars.height]
+    assert read == [[OPEN.date() + dt.timedelta(days=1)]] * 2  # at 1m and 5m, what was over since the step before
+    data = running.session.get_symbol_data("A")
+    assert data.indicator_values().columns == ["ts", "session"]
+    assert data.historical_indicators == expected_history(data)
+    assert data.historical_indicators["1m"]["sessions"] == 2
 
 
 def test_remove_symbol_takes_its_values_and_history_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +426,7 @@ def test_history_holds_nothing_of_the_current_session_or_later_ones(monkeypatch:
     ] * 3
     poison = [minutes("A", OPEN + dt.timedelta(days=day), 40, 9_999.0) for day in (4, 5, 6)]
     running.take(pl.concat(poison), OPEN + dt.timedelta(days=4, minutes=40))
-    assert running.given["session_baseline"] == []
+    assert running.given["session_summaries"] == []
     assert running.session.get_symbol_data("A").historical_indicators == clean
 
 
@@ -439,7 +444,7 @@ def test_history_follows_the_current_session_and_corrections_of_former_ones(monk
         highs[day] = running.session.get_symbol_data("A").historical_indicators["1m"]["high"]
     assert highs == {1: 10 + 9 / 7 + 0.3, 4: 11 + 9 / 7 + 0.3, 5: 14 + 9 / 7 + 0.3}
     running.take(minutes("A", OPEN + dt.timedelta(days=1), 1, 50.0), OPEN + dt.timedelta(days=5))
-    assert [bars["series"].n_unique() for bars in running.given["session_baseline"]] == [1]
+    assert [bars["series"].n_unique() for bars in running.given["session_summaries"]] == [1]
     found = {one: running.session.get_symbol_data(one).historical_indicators["1m"]["high"] for one in "AB"}
     assert found == {"A": 50.3, "B": highs[5]}
     assert running.session.get_symbol_data("A").historical_indicators == expected_history(
@@ -447,7 +452,9 @@ def test_history_follows_the_current_session_and_corrections_of_former_ones(monk
     )
     running.session.set_session(None, active=False)
     running.at(OPEN + dt.timedelta(days=6))
-    assert running.session.get_symbol_data("A").historical_indicators == {}
+    left = running.session.get_symbol_data("A")
+    assert left._snapshot.current_session == OPEN.date() + dt.timedelta(days=4)  # the last with a bar
+    assert left.historical_indicators == expected_history(left) != {}
 
 
 @pytest.mark.parametrize("until", [12, 33])

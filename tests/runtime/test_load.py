@@ -12,7 +12,10 @@ from engine.errors import IntervalError, ParameterError, SourceError
 from engine.interval import Interval
 from engine.runtime.load import load_files
 from engine.runtime.options import CalendarMap, LoadOptions
+from engine.runtime.run import load_options, run
 from engine.sources.options import ReadOptions
+
+from tests.runtime.live_world import bars as live_bars
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 HEADER = "ts,open,high,low,close,volume\n"
@@ -255,3 +258,36 @@ def test_load_daily_bars_stamped_at_midnight_of_their_market_have_its_dates(tmp_
     rows = pl.DataFrame([stamps[written], *prices])
     rows.write_parquet(tmp_path / "A_1d.parquet") if written == "parquet" else rows.write_csv(tmp_path / "A_1d.csv")
     assert engine.load(tmp_path, code).bars(interval="1d")["session"].to_list() == days
+
+
+FILTERS = [
+    ({}, 48, 3, 4, 4), ({"symbols": ["A"]}, 27, 3, 3, 2), ({"start": "2024-06-28"}, 24, 1, 2, 4),
+    ({"symbols": ["A"], "start": "2024-06-28"}, 14, 1, 2, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("chosen", "rows", "duplicates", "corrections", "rejected"), FILTERS)
+def test_counts_of_a_load_pass_the_filters_that_rows_pass(
+    tmp_path: Path, chosen: dict[str, object], rows: int, duplicates: int, corrections: int, rejected: int
+) -> None:
+    day = 1440
+    pl.concat([live_bars(one, [*range(10), *range(day, day + 10)]) for one in "AB"]).write_csv(tmp_path / "one_1m.csv")
+    later = [
+        live_bars("A", [3], 11.0), live_bars("B", [3], 11.0), live_bars("A", [day + 3], 11.0), live_bars("A", [day + 4]),
+        live_bars("A", [5, 5]),
+        *(live_bars(one, [minute]).with_columns(high=pl.lit(1.0)) for one, minute in (("B", day + 20), ("B", day + 21), ("A", 25))),
+        live_bars("A", [day + 7, day + 7]).with_columns(close=pl.Series([10.1, 10.0]), high=pl.lit(11.0)),
+    ]  # fmt: skip
+    pl.concat(later).write_csv(tmp_path / "two_1m.csv")
+    loaded = run([tmp_path], load_options("XNYS", **chosen)).loaded
+    assert (loaded.rows, loaded.duplicates, loaded.corrections, loaded.rejected) == (
+        rows,
+        duplicates,
+        corrections,
+        rejected,
+    )
+    stored = loaded.session.bars().height
+    conflicts = pl.concat(loaded.session.snapshot().rejects)["reason"].str.contains("conflict").sum()
+    assert loaded.rows == stored + loaded.duplicates + loaded.corrections + conflicts
+    quality = loaded.session.quality().filter(interval="1m")
+    assert quality.select(pl.col("duplicates", "corrections").sum()).row(0) == (duplicates, corrections)

@@ -4,6 +4,7 @@
 
     {"metadata": {...},
      "symbols": {SYMBOL: {"calendar": ..., "base_interval": ..., "price_type": the primary one,
+                          "metrics":  {"session", "session_volume", "session_high", "session_low", "last_update"},
                           "bars":     {INTERVAL: BLOCK},      series of the primary price type
                           "bars_ask": {INTERVAL: BLOCK},      of another price type
                           "bars_source": {INTERVAL: BLOCK},   coarser bars that the source had itself
@@ -13,21 +14,26 @@
             "columns": [...], "data": [[...]]}
     ROWS:  {"count", "columns": [...], "data": [[...]]}
 
-A column of a block is named once, in `columns`.
+A column of a block is named once, in `columns`. Metrics are of the base bars of the primary price type in a slot, in the
+last selected session in which any symbol has a bar; `last_update` is the last start of all. They are those of `SymbolSessionData`
+after a load of the same rows. A delta, which does not hold whole sessions, has none.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import polars as pl
 
+from engine.calendars.providers import regular_labels
 from engine.errors import ExportError
 from engine.export.formats.output_formats import stamps_with_nanoseconds, to_json
 from engine.export.formats.selection import PER_SYMBOL, STREAMS, LazyTables, Selection, symbol_batches
 from engine.export.tables import SORT, TABLES
+from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.schema import IS_MISSING, PRICE_TYPES, empty
 
@@ -53,12 +59,16 @@ def write_session_document(
     ExportError
         A float is not finite.
     """
+    current = last_session(tables) if removed is None else None
     with path.open("xb") as stream:
         stream.write(b'{"metadata":' + to_json(metadata) + b',"symbols":{')
         separator = b"\n"
         for symbol, symbol_tables in tables_by_symbol(tables):
             stream.write(separator + to_json(symbol) + b":")
-            write_value(_symbol_block(symbol_tables, selection), stream)
+            block = _symbol_block(symbol_tables, selection)
+            if removed is None:
+                block = {"metrics": session_metrics(symbol_tables, block, current), **block}
+            write_value(block, stream)
             separator = b",\n"
         stream.write(b"\n}")
         if removed is not None:
@@ -87,14 +97,16 @@ def write_value(value: object, stream: BinaryIO) -> None:
 
 
 def tables_by_symbol(tables: LazyTables) -> Iterator[tuple[str, Tables]]:
-    """Yield each symbol, sorted, with its sorted rows of every per-symbol table; a frame without rows where none."""
+    """Yield each symbol, sorted, with its sorted rows of every per-symbol table (a frame without rows where none), and `sessions`."""
+    sessions = tables["sessions"].collect()
     for batch in symbol_batches(tables):
         frames = {}
         for name in PER_SYMBOL:
             rows = tables[name].filter(pl.col("symbol").is_in(batch)).sort(SORT[name]).collect()
             frames[name] = {str(key): part for (key,), part in rows.partition_by("symbol", as_dict=True).items()}
         for symbol in batch:
-            yield symbol, {name: parts.get(symbol, empty(TABLES[name])) for name, parts in frames.items()}
+            own = {name: parts.get(symbol, empty(TABLES[name])) for name, parts in frames.items()}
+            yield symbol, {**own, "sessions": sessions}
 
 
 def _symbol_block(tables: Tables, selection: Selection) -> dict[str, object]:
@@ -115,6 +127,46 @@ def _symbol_block(tables: Tables, selection: Selection) -> dict[str, object]:
         if tables[name].height
     }
     return {**fields, "price_type": primary, **groups, **streams}
+
+
+def last_session(tables: LazyTables) -> dt.date | None:
+    """Last session with a bar of any symbol's base, by the counts of `quality`; without such counts, by the bars; else None."""
+    bases = tables["symbols"].select("symbol", pl.col("base_interval").alias("interval"))
+    counted = (
+        tables["quality"].filter(pl.col("present") + pl.col("off_grid") > 0).join(bases, on=["symbol", "interval"])
+    )
+    days = [rows.select(pl.col("session").max()).collect().item() for rows in (counted, tables["bars"])]
+    return next((day for day in days if isinstance(day, dt.date)), None)
+
+
+def session_metrics(tables: Tables, block: Mapping[str, object], current: dt.date | None) -> dict[str, object]:
+    """Volume, high and low of the current session and the last update, of the base bars of the primary price type."""
+    base, price_type = block["base_interval"], block["price_type"]
+    mine = tables["bars"].filter(pl.col("price_type") == price_type, pl.col("interval") == pl.lit(base, pl.String))
+    bars = mine.filter(pl.col("session") == pl.lit(current, pl.Date), in_slot(mine, tables["sessions"], block))
+    return {
+        "session": current,
+        "session_volume": float(bars["volume"].sum()),
+        "session_high": bars["high"].max(),
+        "session_low": bars["low"].min(),
+        "last_update": mine["ts"].max(),
+    }
+
+
+def in_slot(bars: pl.DataFrame, sessions: pl.DataFrame, symbol: Mapping[str, object]) -> pl.Series:
+    """Mask of the bars that stand in an expected slot of their symbol's axis; all do where the tables do not have it."""
+    axis = (
+        sessions.filter(calendar=symbol["calendar"]).sort("ordinal")
+        if symbol["calendar"] is not None
+        else sessions.clear()
+    )
+    if axis.is_empty() or bars.is_empty() or symbol["align"] is None:
+        return pl.repeat(value=True, n=bars.height, eager=True)
+    spec = GridSpec(symbol["calendar"], tuple(symbol["segments"] or ()), symbol["align"], symbol["zone"] or "UTC")  # type: ignore[arg-type]
+    regular = regular_labels(tuple(axis["segment"].unique(maintain_order=True)))
+    segments = axis.with_columns(pl.col("segment").is_in(regular).alias("regular"))
+    grid = SessionGrid.build(segments, str(symbol["base_interval"]), spec)
+    return grid.place(bars["ts"])["slot"].is_not_null()
 
 
 def series_of(tables: Tables, symbol: Mapping[str, object], primary: str) -> list[tuple[str, str, bool]]:
