@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -524,7 +525,9 @@ def write_revision(
         # A checkpoint is a file like others: it is made once, as somebody may be reading it.
         if version != heads.versions[name]:
             delta_table.checkpoint_when_due(target / name, version)
-    copy_new_entries(target, pl.concat([heads.exports, row]), versions["exports"], staging)
+    # The revision exists by now: a copy that a full disk has no room for is made by the next export.
+    with suppress(OSError):
+        copy_new_entries(target, pl.concat([heads.exports, row]), versions["exports"], staging)
     remove_if_exists(staging)
     return draft.revision
 

@@ -128,7 +128,7 @@ def measure_revisions(target: Path, count: int) -> list[str]:
 
 def rows_of_bars(places: pl.DataFrame) -> pl.DataFrame:
     """A source bar of each interval and number of a month."""
-    ts = pl.datetime(1990 + pl.col("n") // 12, pl.col("n") % 12 + 1, 2, 14, 30, time_zone="UTC", time_unit="us")
+    ts = pl.datetime(1900 + pl.col("n") // 12, pl.col("n") % 12 + 1, 2, 14, 30, time_zone="UTC", time_unit="us")
     rows = places.select(
         pl.lit("A").alias("symbol"), pl.lit("last").alias("price_type"), "interval", pl.lit("source").alias("origin"),
         ts.alias("ts"), (ts + pl.duration(minutes=1)).alias("ts_end"), ts.dt.date().alias("session"), pl.lit("RTH").alias("segment"),
@@ -145,8 +145,8 @@ def rows_of_bars(places: pl.DataFrame) -> pl.DataFrame:
 
 def measure_files(target: Path, count: int) -> list[str]:
     """Write a table of so many files, one bar each, then read it."""
-    steps = pl.DataFrame({"interval": [f"{n}m" for n in range(1, 201)]})
-    months = pl.DataFrame({"n": range(-(-count // 200))})
+    steps = pl.DataFrame({"interval": [f"{n}s" for n in range(1, 60)]})
+    months = pl.DataFrame({"n": range(-(-count // 59))})
     tables = {"bars": rows_of_bars(steps.join(months, how="cross").head(count))}
     timed(
         f"export of {count:,} files",

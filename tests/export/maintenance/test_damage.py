@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import polars as pl
 import pytest
 from deltalake import write_deltalake
 from engine.errors import DamageError, EngineError, ExportError
-from engine.export import delta_table, log_copies
+from engine.export import dataset, delta_table, log_copies
 from engine.export.dataset import STAGING, open_dataset
 from engine.export.maintenance.vacuum import vacuum
 from engine.export.maintenance.verify import verify
@@ -266,3 +268,19 @@ def test_vacuum_then_damage_is_repaired_from_the_copy_that_is_left(tmp_path):
     assert open_dataset(target).revision == last
     assert is_equal(exported.contents(target), before)
     assert faults(verify(target)).is_empty()
+
+
+def test_copy_that_has_no_room_is_made_by_the_next_export(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    target, session = tmp_path / "out", exported.stored()
+    with monkeypatch.context() as then:
+        then.setattr(dataset, "copy_new_entries", full)
+        assert exported.settle(session, target, 0) == 1
+    assert log_copies.newest_copied_version(target) == -1
+    assert open_dataset(target).revision == 1
+    assert not (target / STAGING).exists()
+    assert exported.settle(session, target, 1) == 2
+    list(delta_table.log_entries(target / "bars").values())[1].unlink()
+    assert put_right(target).actions["action"].to_list() == ["restored"]
