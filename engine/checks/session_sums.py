@@ -34,7 +34,7 @@ SUMS: Schema = {
     "form": pl.Float64(),
     "moves": pl.Int32(),
 }
-SAMPLES = 48  # of a session's volumes and closes
+SAMPLES = 32  # of a session's volumes and closes
 FEWEST_DISTINCT = 12  # volumes: fewer are multiples of much by chance
 FINEST_GRAIN, COARSEST_GRAIN = -8, 7
 ON_GRAIN = 1e-3  # of a grain: a volume times 100 is off its last digit
@@ -98,7 +98,7 @@ def log_volumes(rows: pl.DataFrame, begins: Ints) -> tuple[Ints, Floats, Floats,
 
 
 def sampled_rows(begins: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """Return (number of the span, row) of up to 48 rows of each span, evenly over it."""
+    """Return (number of the span, row) of up to 32 rows of each span, evenly over it."""
     owner, number = number_ranges(np.minimum(counts, SAMPLES))
     return owner, begins[owner] + number * counts[owner] // np.minimum(counts, SAMPLES)[owner]
 

@@ -83,7 +83,9 @@ def test_activity_of_round_times_goes_before_the_edges_of_sessions(at_round_time
 
 
 def test_ranks_of_equals_are_shared() -> None:
-    assert ranks(np.array([[1.0, 2.0, 2.0, 5.0, 0.0]]), slice(0, 5)).tolist() == [[-0.25, 0.125, 0.125, 0.5, -0.5]]
+    column = np.array([[1.0, 2.0, 2.0, 5.0, 0.0]]).T
+    assert ranks(column, slice(0, 5)).ravel().tolist() == [-0.25, 0.125, 0.125, 0.5, -0.5]
+    assert ranks(column, slice(1, 3)).ravel().tolist() == [0.125, 0.125]
 
 
 def test_perpetual_of_a_vendor_is_stamped_at_ends_as_releases_show(vendor) -> None:
