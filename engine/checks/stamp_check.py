@@ -35,6 +35,7 @@ PEAK_RATIO, FEWEST_OPENS = 5.0, 5
 PEAK_OVER_NEXT = 1.5
 FEWEST_WITH_ENDS = 3  # opens, where the last bar of a session tells the same
 FEWEST_CLOSES, SHOWN = 2, 6
+ROWS_OUTSIDE = 0.05  # chance that a series that stamps starts has a row in the last step before each open
 SELDOM = 0.3  # of the opens have a row: more, and stamps are no ends
 ON_ONE_STEP, OFF_STEP, EVENLY = 0.995, 0.2, 1.3
 FEWEST_STAMPS, FEWEST_DAYS = 30, 10
@@ -146,7 +147,8 @@ def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float
         runs_on = last[zero : zero + late].mean() >= 0.5 * min(last[zero - 5 : zero].mean(), 1.0)
         then_ends = closed[zero + late :].sum() <= max(0.1 * closed[zero : zero + late].sum(), 1.0)
         seen = closed[zero : zero + late].sum()
-        if is_quiet and runs_on and then_ends and seen >= FEWEST_CLOSES and (1 - usual) ** (opens * late) <= CHANCE:
+        is_seen = seen >= (FEWEST_CLOSES if opens < FEWEST_CLOSES else min(closes, FEWEST_CLOSES))
+        if is_quiet and runs_on and then_ends and is_seen and (1 - usual) ** (opens * late) <= CHANCE:
             return late
     return 0
 
@@ -154,17 +156,25 @@ def count_steps_late(opened: Floats, closed: Floats, opens: float, closes: float
 def is_step_early(opened: Floats, closed: Floats, volume: Floats, ends: Floats, opens: float, closes: float) -> bool:
     """Whether rows run from one step before opens to one step before closes; with extended hours by the volume's peak.
 
-    Of at least 2 opens and closes, by chance in at most 3 of 1,000 series; by a peak of at least 5 opens, or by a rise of 3
-    where the volume also falls a step before the close.
+    Of at least 2 opens, by chance in at most 3 of 1,000 series: of a single close (a market that closes once a week) only where
+    4 of 5 opens have such a row; by a peak of at least 5 opens, or by a rise of 3 where the volume also falls a step before
+    the close.
     """
     zero = NEAR_STEPS
-    if min(opens, closes) < FEWEST_CLOSES:
+    if opens < FEWEST_CLOSES or not closes:
         return False
     usual = min(closed[zero - 5 : zero - 1].mean() / closes, LIQUID_CAP)
     is_quiet = closed[zero - 1 :].sum() <= 0.1 * usual * closes and opened[: zero - 1].sum() <= 0.1 * opened[zero - 1]
     begins = opened[zero - 1] >= 0.5 * min(opened[zero : zero + 4].mean(), opens)
-    if is_quiet and begins and (1 - usual) ** closes <= CHANCE:
+    if closes < FEWEST_CLOSES and opened[zero - 1] >= LIQUID * opens:
+        # Of four slots before one close a thin series has rows by chance.
+        chance = ROWS_OUTSIDE * (1 - min(usual, opened[zero : zero + 4].mean() / opens))
+    else:
+        chance = (1 - usual) ** closes
+    if is_quiet and begins and chance <= CHANCE:
         return True
+    if closes < FEWEST_CLOSES:
+        return False
     before, peak = volume[: zero - 1].max(), volume[zero - 1]
     stands_out = before > 0 and peak >= PEAK_RATIO * before
     falls = ends[zero - 2] >= PEAK_RATIO * max(ends[zero - 1], ends[zero]) and peak > volume[zero] / 2

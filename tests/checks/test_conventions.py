@@ -149,6 +149,15 @@ def test_conventions_end_stamps_without_edges_to_see_say_nothing(code) -> None:
     assert said(moved(market(code, dt.date(2024, 6, 3), dt.date(2024, 6, 6)), dt.timedelta(minutes=1))).height == 0
 
 
+@pytest.mark.parametrize(("steps", "value"), [(1, 1.0), (-1, -1.0), (0, None)])
+def test_conventions_a_week_and_a_day_with_one_close_tells_a_step_of_a_liquid_name(steps, value) -> None:
+    feed = market("FX", dt.date(2024, 6, 3), dt.date(2024, 6, 10))
+    found = said(moved(feed, dt.timedelta(minutes=steps)))
+    told = found.filter(pl.col("symbol") == "LIQ").select("check_name", "value").rows()
+    assert told == ([] if value is None else [("stamp", value)])
+    assert "THN" not in set(found["symbol"])
+
+
 def test_conventions_end_stamps_among_extended_hours_are_told_by_the_opening_peak() -> None:
     span = dt.date(2024, 6, 3), dt.date(2024, 6, 14)
     feed = market("XNYS", *span, "1m", (LIQUID,))
