@@ -59,6 +59,7 @@ CHANCE_SPARSE = 1e-12  # with volume, in a name that trades in less than half of
 # Power of the rate of another quiet slot, where quiet minutes are written: they come in clusters. Of the same 457 spans 0.75
 # finds all 233 without volume and all 85 of 40 bars and more with it, 0.6 misses 4, and no power names a series without fault.
 CLUSTERED = 0.75
+APART = 2  # times as long as the next one is a run that is apart from the shorter ones
 TRADES = 0.5  # of the slots of that time of day have a trade, else a name is thin and the fill may be right
 
 Row = dict[str, Any]
@@ -230,9 +231,10 @@ def rates_of(rates: pl.DataFrame, bars: str, starts: str, gone: tuple[str, str] 
 def judged_runs(runs: pl.DataFrame, rates: pl.DataFrame, *, has_absent: bool) -> pl.DataFrame:
     """Return the runs of one kind that the rates make improbable, with `trades`, `written` and `log_chance`."""
     # Runs of its length (to a power of two) and longer ones teach nothing: a source that fills does so more than once.
-    level = pl.col("bars").log(2).floor().cast(pl.Int32).alias("level")
     ordered = runs.sort([*KEY, "bars"], descending=[False] * len(KEY) + [True], maintain_order=True).with_columns(
-        pl.int_range(pl.len()).over(KEY).alias("rank"), level, pl.col("bars").cum_sum().over(KEY).alias("known")
+        pl.int_range(pl.len()).over(KEY).alias("rank"),
+        length_level().alias("level"),
+        pl.col("bars").cum_sum().over(KEY).alias("known"),
     )
     of_level = [*KEY, "level"]
     known, known_runs = pl.col("known").last().over(of_level), pl.col("rank").last().over(of_level) + 1
@@ -271,6 +273,19 @@ def judged_runs(runs: pl.DataFrame, rates: pl.DataFrame, *, has_absent: bool) ->
         .filter(pl.col("odd").cum_min().over(KEY) == 1)
         .select(*RUNS, "trades", "written", "log_chance")
     )
+
+
+def length_level() -> pl.Expr:
+    """Level of the length of each run, sorted from the longest on: equal within a factor of 2, and for all that are apart.
+
+    The longest runs, down to the last one that is twice as long as the next, or as any run too short to be listed, have
+    one level: silence of a market has runs of all lengths.
+    """
+    level = pl.col("bars").log(2).floor().cast(pl.Int32)
+    unlisted = pl.col("kind").cast(pl.String).replace_strict(SHORTEST, return_dtype=pl.Int64) - 1
+    is_apart = pl.col("bars") >= APART * pl.col("bars").shift(-1).over(KEY).fill_null(unlisted)
+    is_longest = is_apart.cast(pl.Int8).cum_max(reverse=True).over(KEY) == 1
+    return pl.when(is_longest).then(level.max().over(KEY)).otherwise(level)
 
 
 def pieces_of_runs(runs: pl.DataFrame) -> pl.DataFrame:

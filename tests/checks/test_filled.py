@@ -90,6 +90,15 @@ def test_filled_runs_of_several_sessions_do_not_explain_each_other() -> None:
     assert found.select("check_name", "count").rows() == [("filled", 360)]
 
 
+@pytest.mark.parametrize("lengths", [(20, 10), (10, 60), (20, 10, 30), (40, 12, 20, 100)])
+@pytest.mark.parametrize("code", ["XNYS", "24/7"])
+def test_filled_runs_of_unlike_lengths_do_not_explain_each_other(code, lengths) -> None:
+    feed = market(code, *JUNE)
+    for number, bars in enumerate(lengths):
+        feed = filled(feed, 1, 700 + 500 * number, bars, volume=False)
+    assert said(feed).select("check_name", "count", "value").rows() == [("filled", sum(lengths), float(max(lengths)))]
+
+
 def test_pre_market_bars_that_stand_do_not_make_a_standing_price_usual() -> None:
     feed = market("XNYS", *JUNE)
     opens = feed.grid.table.filter("chosen").select("open")
