@@ -24,7 +24,7 @@ from engine.keys import Ints, number_ranges
 from engine.quality.contiguous_runs import Floats, pairs_where
 from engine.schema import TS, Schema, empty
 
-# `part` is the first stamp of the series in its part of the data, `number` the bar's number in it, `left` how many bars
+# `part` and `first_session` are the first stamp and session of the series in its part of the data, `number` the bar's number in it, `left` how many bars
 # follow from it on: null across parts.
 JUMPS: Schema = {
     **SERIES,
@@ -32,6 +32,7 @@ JUMPS: Schema = {
     "ts": TS,
     "is_inside": pl.Boolean(),
     "part": TS,
+    "first_session": pl.Date(),
     "number": pl.Int64(),
     "left": pl.Int64(),
     "before": pl.Float64(),
@@ -57,9 +58,9 @@ KEY = list(SERIES)
 
 
 class Block(NamedTuple):
-    """Bars in another unit: the jump that begins it, the one that ends it (None: none), and the power of ten."""
+    """Bars in another unit: the jump that begins it (None: the series does), the one that ends it, and the power of ten."""
 
-    first: Row
+    first: Row | None
     back: Row | None
     power: int
 
@@ -96,6 +97,7 @@ def level_jumps(
     found = bars.at(at, "ts", "session", "open").with_columns(
         pl.Series("is_inside", (bars.session[at] == bars.session[at - 1]) & is_intraday),
         rows["ts"].gather(begin).alias("part"),
+        rows["session"].gather(begin).alias("first_session"),
         pl.Series("number", at - begin),
         pl.Series("left", end - at),
         pl.Series("before", close[at - 1]),
@@ -156,7 +158,9 @@ def blocks_of(events: Sequence[Row]) -> list[Block]:
             if not is_spike(event, events[back]):
                 blocks.append(Block(event, events[back], event["power"]))
         elif is_change_of_unit(event):
-            blocks.append(Block(event, None, event["power"]))
+            # Which side is wrong the prices do not say: it is taken for the one with fewer bars.
+            is_before = event["number"] is not None and event["number"] < event["left"]
+            blocks.append(Block(None, event, -event["power"]) if is_before else Block(event, None, event["power"]))
     return blocks
 
 
@@ -202,34 +206,48 @@ def jumps_apart_from(jumps: pl.DataFrame, blocks: Sequence[Block]) -> pl.DataFra
 def scale_finding(block: Block) -> Row:
     """Build the `scale` error: `value` is the factor, `count` the bars (where it ends; 0: until the end of the data)."""
     first, back = block.first, block.back
+    jump = first or back
+    if jump is None:
+        raise ValueError("block: begins and ends with the series; valid: a jump at one of its ends")
     factor = 10.0**block.power
-    is_counted = back is not None and first["part"] is not None and first["part"] == back["part"]
-    count = back["number"] - first["number"] if back is not None and is_counted else 0
+    count = bars_of_block(block)
     what = f"{count:,} bars" if count else "Bars"
-    start = f"{first['ts']:%Y-%m-%d %H:%M} UTC"
+    start = jump["part"] if first is None else first["ts"]
     until = f"to {back['ts']:%Y-%m-%d %H:%M} UTC" if back is not None else "on"
-    if back is not None:
+    if first is not None and back is not None:
         reason = f"then back from {back['before']:g} to {back['open']:g}: a split does not come back"
-    elif first["is_inside"]:
+    elif jump["is_inside"]:
         reason = "inside a session, where no split takes effect"
     else:
         reason = (
-            f"the middle volume is {first['volume_before']:g} before and {first['volume_after']:g} after: a split would "
-            f"change it by {1 / factor:g}"
+            f"the middle volume is {jump['volume_before']:g} before and {jump['volume_after']:g} after: a split would "
+            f"change it by {jump['before'] / jump['open']:.3g}"
         )
+    is_counted = (first is None or back is None) and jump["number"] is not None
+    others = "; the other prices are more, so they are taken for right" if is_counted else ""
     return {
-        **{name: first[name] for name in KEY},
+        **{name: jump[name] for name in KEY},
         "check_name": "scale",
         "severity": "error",
-        "session": first["session"],
-        "start_ts": first["ts"],
+        "session": jump["first_session"] if first is None else first["session"],
+        "start_ts": start,
         "end_ts": back["ts"] if back is not None else None,
         "count": count,
         "value": factor,
-        "message": f"{what} from {start} {until} are x{factor:g} of the prices beside: another unit or decimal point.",
-        "evidence": f"from {first['before']:g} to {first['open']:g}, {reason}",
+        "message": f"{what} from {start:%Y-%m-%d %H:%M} UTC {until} are x{factor:g} of the prices beside: another unit or decimal point.",
+        "evidence": f"from {jump['before']:g} to {jump['open']:g}, {reason}{others}",
         "remedy": f"divide these prices by {factor:g}, or load them anew; no split: adjust nothing before them",
     }
+
+
+def bars_of_block(block: Block) -> int:
+    """Return the number of bars of a block that ends in the part of the data in which it begins; else 0."""
+    if block.back is None:
+        return 0
+    if block.first is None:
+        return int(block.back["number"])
+    is_counted = block.first["part"] is not None and block.first["part"] == block.back["part"]
+    return int(block.back["number"] - block.first["number"]) if is_counted else 0
 
 
 def scale_blocks_of(measured: JudgeInput) -> list[Block]:

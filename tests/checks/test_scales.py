@@ -52,9 +52,22 @@ def test_scale_of_a_whole_session_is_no_split(number) -> None:
     assert found["check_name"].to_list() == ["scale"]
 
 
-def test_scale_from_the_middle_of_a_session_on_is_found() -> None:
-    found = said(times(market("XNYS", *JUNE), nth(1000, 100_000), 0.01))
-    assert found.select("check_name", "value").rows() == [("scale", 0.01)]
+@pytest.mark.parametrize("span", [(0, 1000), (3000, 100_000)])
+def test_scale_that_does_not_return_is_that_of_the_side_with_fewer_bars(span) -> None:
+    feed = market("XNYS", *JUNE)
+    found = said(times(feed, nth(*span), 0.01))
+    rows = feed.rows.filter(pl.col("series") == 1)
+    assert found.select("check_name", "value", "start_ts", "session").rows() == [
+        ("scale", 0.01, rows["ts"][span[0]], rows["session"][span[0]])
+    ]
+
+
+def test_first_sessions_in_another_unit_are_named_and_not_those_after_them() -> None:
+    feed = market("XNYS", *JUNE)
+    found = said(times(feed, pl.col("session") < session(feed, 2), 100.0))
+    assert found.select("check_name", "value", "session", "end_ts").rows() == [
+        ("scale", 100.0, session(feed, 0), feed.rows.filter(pl.col("session") == session(feed, 2))["ts"][0])
+    ]
 
 
 @pytest.mark.parametrize("ratio", [10, 100])
