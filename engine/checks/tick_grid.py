@@ -20,7 +20,7 @@ from engine.checks.check import SERIES, Frames, JudgeInput, MeasureInput, Measur
 from engine.quality.contiguous_runs import Floats, run_starts
 from engine.schema import Schema, empty
 
-SAMPLES = 8  # closes of an intraday session; a daily bar has four prices
+SAMPLES = 16  # closes of an intraday session; a daily bar has four prices
 UNIT = 10_000  # of the samples: prices have four digits, mostly
 SAMPLED: Schema = {
     **SERIES,
@@ -76,7 +76,7 @@ class GridChange(NamedTuple):
 
 
 def sampled_prices(part: MeasureInput) -> pl.DataFrame:
-    """Return `SAMPLED`: a row per series of trades and session, with up to 8 closes; of 1d and longer bars all four prices."""
+    """Return `SAMPLED`: a row per series of trades and session, with up to 16 closes; of 1d and longer bars all four prices."""
     trades = part.series.filter(pl.col("price_type") == "last")
     rows = part.session_rows
     if trades.height < part.series.height:

@@ -73,6 +73,13 @@ def test_copy_that_is_adjusted_up_to_a_date_and_raw_from_then_on_is_mixed_and_to
     assert found == [("basis", "warning", "LIQ", CUT, round(1 / 7, 3))]
 
 
+@pytest.mark.parametrize("sessions", [3, 4])
+def test_mixed_copy_is_told_from_few_sessions(sessions) -> None:
+    feed = market("XNYS", JUNE[0], dt.date(2024, 6, 12))
+    cut = feed.rows["session"].drop_nulls().unique().sort()[sessions]
+    assert said(divided(feed, 1, 7, before=cut)) == [("basis", "warning", "LIQ", cut, round(1 / 7, 3))]
+
+
 def test_adjusted_series_with_a_visible_split_is_mixed() -> None:
     later = dt.date(2024, 6, 24)
     base = market("XNYS", *JUNE)
