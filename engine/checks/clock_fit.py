@@ -18,6 +18,7 @@ from engine.checks.clock_profile import (
     utc_offsets,
     week_cells,
 )
+from engine.interval import Interval
 from engine.keys import Ints
 from engine.quality.contiguous_runs import Floats
 from engine.schema import TS
@@ -100,7 +101,7 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
     """
     week = profile.filter(pl.col("facet") == "week")
     groups = week.group_by(*SERIES, "offset").agg(pl.col("rows", "volume").sum()).sort(*SERIES, "offset")
-    rows, volume = dense_counts(week, groups, "rows", "volume")
+    rows, volume = (spread_over_bars(one, groups["interval"]) for one in dense_counts(week, groups, "rows", "volume"))
     with np.errstate(over="ignore", invalid="ignore"):  # volumes near the bound of a float
         weighed = (volume.sum(1) > 0) & (groups["price_type"] == "last").to_numpy()
         weight = np.where(weighed[:, None], without_single_prints(volume, rows), rows)
@@ -155,6 +156,17 @@ def without_single_prints(volume: Floats, rows: Floats) -> Floats:
     usual = np.take_along_axis(per_row, np.take_along_axis(order, middle[:, None], axis=1), axis=1)
     capped: Floats = np.minimum(volume, LARGEST_PRINT * usual * rows)
     return capped
+
+
+def spread_over_bars(counts: Floats, intervals: pl.Series) -> Floats:
+    """Counts per group and quarter hour, those of longer bars in equal parts in all quarters that a bar covers."""
+    spread = counts.copy()
+    for text in intervals.unique():
+        quarters = Interval.parse(text).step_us // (CELL_MINUTES * MINUTE_US)
+        if 1 < quarters <= DAY_CELLS // 2:
+            ours = (intervals == text).to_numpy()
+            spread[ours] = sum(np.roll(counts[ours], k, axis=1) for k in range(quarters)) / quarters
+    return spread
 
 
 def dense_counts(

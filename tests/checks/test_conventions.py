@@ -12,11 +12,12 @@ from engine.checks.clock_profile import PROFILE, combine_profiles
 from engine.checks.conventions import OtherCalendars, conventions
 from polars.testing import assert_frame_equal
 
-from tests.checks.feeds import LIQUID, THIN, Feed, axis, market, moved, profile, stored
+from tests.checks.feeds import LIQUID, MIXED, THIN, Feed, axis, market, moved, profile, stored
 from tests.vendor.files import CALENDARS
 
 AUTUMN = dt.date(2024, 10, 21), dt.date(2024, 11, 15)  # New York's clocks change on 3 November
 SUMMER = dt.date(2024, 6, 3), dt.date(2024, 6, 14)
+JUNE = SUMMER[0], dt.date(2024, 6, 28)  # a hundred hourly bars
 EUREX = str(CALENDARS.parents[1] / "calendars" / "eurex_index.toml")
 
 
@@ -103,6 +104,17 @@ def test_conventions_missed_change_of_clocks_is_told_from_a_constant_shift(stamp
     assert found["check_name"].to_list() == ["clock"]
     assert found["remedy"].to_list() == [f"{remedy}; or ask the vendor for the zone of the stamps"]
     assert abs(found["value"][0]) == 1
+
+
+@pytest.mark.parametrize(("code", "hours"), [("XNYS", -5), ("XNYS", 5), ("XHKG", 8), ("XHKG", 3), ("XLON", -5)])
+def test_conventions_shift_of_hourly_bars_is_named(code, hours) -> None:
+    found = said(moved(market(code, *JUNE, interval="1h", instruments=(LIQUID,)), dt.timedelta(hours=hours)))
+    assert found.select("check_name", "value").rows() == [("clock", float(hours))]
+
+
+@pytest.mark.parametrize("code", ["XNYS", "XHKG", "XLON", "CME_INDEX", "FX"])
+def test_conventions_hourly_bars_in_their_sessions_say_nothing(code) -> None:
+    assert said(market(code, *JUNE, interval="1h", instruments=(LIQUID, MIXED))).is_empty()
 
 
 @pytest.mark.parametrize("hours", [1, 5])
