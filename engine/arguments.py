@@ -21,7 +21,8 @@ from types import UnionType
 from typing import Any, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
 from engine.errors import ParameterError, SchemaError
-from engine.urls import refuse_url
+from engine.storage import ObjectPath
+from engine.urls import SCHEMES, refuse_url, scheme_of, url_of
 
 CallT = TypeVar("CallT", bound=Callable[..., Any])
 Names: TypeAlias = str | Iterable[str]
@@ -240,6 +241,25 @@ def path_of(parameter: str, value: object) -> Path:
     if isinstance(value, str | os.PathLike) and str(value):
         return Path(value)
     raise ParameterError(f"{parameter}: received {describe_value(value)}; valid: a path, as text or pathlib.Path")
+
+
+def location_of(parameter: str, value: object) -> Path:
+    """Path of text or of a path object, an `ObjectPath` of a URL of an object store; ParameterError for the rest.
+
+    Raises
+    ------
+    ParameterError
+        A URL of another scheme, or of no bucket; no path at all.
+    """
+    if isinstance(value, ObjectPath):
+        return value
+    url = url_of(value) if isinstance(value, str | os.PathLike) else None
+    if url is None or scheme_of(url) not in SCHEMES:
+        refuse_url(parameter, value, also=", or s3://bucket/prefix (gs://, az://)")
+        return path_of(parameter, value)
+    if not url.partition("://")[2].partition("/")[0]:
+        raise ParameterError(f"{parameter}: received {url!r}, which names no bucket; valid: s3://bucket/prefix")
+    return ObjectPath(url)
 
 
 def check_arguments(*names: str) -> Callable[[CallT], CallT]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from engine.storage import ObjectPath
 from engine.urls import refuse_url
 
 
@@ -93,6 +94,15 @@ def try_locking(folder: Path, *, wait: bool = False) -> Iterator[bool]:
         os.close(handle)
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file or an object whole, durably: a reader sees the old or the new content."""
+    if isinstance(path, ObjectPath):
+        path.write_bytes(content)
+        return
+    with atomic_publish(path) as staged:
+        staged.write_bytes(content)
+
+
 def write_new_file(path: Path, content: bytes | memoryview) -> None:
     """Create a file with its content flushed to disk (not its folder entry); FileExistsError when it exists."""
     with path.open("xb") as file:
@@ -102,7 +112,9 @@ def write_new_file(path: Path, content: bytes | memoryview) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Flush a file's bytes, or a folder's own list of entries (not the files in it), to disk."""
+    """Flush a file's bytes, or a folder's own list of entries (not the files in it), to disk; objects are durable."""
+    if isinstance(path, ObjectPath):
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -119,7 +131,9 @@ def fsync_tree(path: Path) -> None:
 
 
 def make_durable_folders(path: Path) -> None:
-    """Create a folder and its missing parents, each parent flushed to disk; an existing one stays; no URL."""
+    """Create a folder and its missing parents, each parent flushed to disk; an existing one stays, stores need none."""
+    if isinstance(path, ObjectPath):
+        return
     refuse_url("folder", path)
     if path.is_dir():
         return
@@ -130,7 +144,9 @@ def make_durable_folders(path: Path) -> None:
 
 def remove_if_exists(path: Path) -> None:
     """Delete a file, a link (never its target) or a folder with everything in it; a missing path changes nothing."""
-    if path.is_dir() and not path.is_symlink():
+    if isinstance(path, ObjectPath):
+        path.unlink(missing_ok=True)
+    elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -138,5 +154,10 @@ def remove_if_exists(path: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes as stored (not unpacked), as hexadecimal text."""
+    if isinstance(path, ObjectPath):
+        digest = hashlib.sha256()
+        for piece in path.pieces():
+            digest.update(piece)
+        return digest.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -32,10 +32,12 @@ def scheme_of(url: str) -> str:
     return url.partition("://")[0]
 
 
-def refuse_url(parameter: str, value: object) -> None:
-    """ParameterError where a value is a URL; anything else passes."""
+def refuse_url(parameter: str, value: object, also: str = "") -> None:
+    """ParameterError where a value is a URL, with what is valid `also`; anything else passes."""
     url = url_of(value)
     if url is None:
         return
     kind = "an object store" if scheme_of(url) in SCHEMES else f"the unknown scheme {scheme_of(url)!r}"
-    raise ParameterError(f"{parameter}: received {url!r}, a URL of {kind}; valid here: a path of this file system")
+    raise ParameterError(
+        f"{parameter}: received {url!r}, a URL of {kind}; valid here: a path of this file system{also}"
+    )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
+
+from tests.object_store import BUCKET, environment, serve_objects
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("engine", deadline=None)
@@ -26,6 +30,22 @@ def vendor() -> Path:
     if not VENDOR.is_dir():
         pytest.skip(f"no vendor files at {VENDOR}")
     return VENDOR
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[str]:
+    """Address of a server that speaks S3, with an empty bucket."""
+    pytest.importorskip("moto.server", reason="no server that speaks S3 is installed (moto)")
+    with serve_objects() as address:
+        yield address
+
+
+@pytest.fixture
+def store(object_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an empty place of the test's own in the store, which the environment leads to."""
+    for name, value in environment(object_server).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex[:8]}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -18,6 +18,7 @@ ROOT = Path(engine.__file__).parent
 RANKS = [
     {"errors", "panics", "reference", "toml_text"},
     {"urls"},
+    {"storage"},
     {"publish", "arguments", "plugins", "plan_calls"},
     {"interval", "display"},
     {"clock", "schema", "keys"},
@@ -39,6 +40,7 @@ DOORS = {
     "duckdb": {"query"},
     "fsspec": {"query"},
     "deltalake": {"export"},
+    "obstore": {"storage"},
     "pandas": {"calendars"},
     "exchange_calendars": {"calendars"},
     "pandas_market_calendars": {"calendars"},

@@ -17,13 +17,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from engine.arguments import location_of
 from engine.cli.console import print_text
 from engine.cli.exit_codes import DEBUG, PLAIN, QUIET
 from engine.cli.terminal_text import escape_unprintable
 from engine.urls import SCHEMES, refuse_url, scheme_of, url_of
 
 # Parameters that take URLs of object stores, by command; every other path is one of this file system.
-URL_PARAMETERS: Mapping[str, Collection[str]] = {"audit": ("sources",)}
+_EXPORT = ("out",)
+URL_PARAMETERS: Mapping[str, Collection[str]] = {
+    "run": ("sources", "export"),
+    "audit": ("sources",),
+    "replay": ("export",),
+    **dict.fromkeys(("sql", "gaps", "quality", "export", "history", "diff", "verify", "compact", "vacuum"), _EXPORT),
+}
 
 
 class CommandGroup(TyperGroup):
@@ -49,7 +56,7 @@ class CommandGroup(TyperGroup):
 
 
 def with_checked_paths(command: Any) -> Any:  # noqa: ANN401 - Typer's own
-    """The command, which raises ParameterError for a URL where it takes only paths of this file system."""
+    """The command, which gets URLs as paths of objects, and raises ParameterError where it takes none."""
     callback, names = command.callback, {one.name: one.opts[0] for one in command.params}
     if callback is None:  # a group of commands
         return command
@@ -57,10 +64,15 @@ def with_checked_paths(command: Any) -> Any:  # noqa: ANN401 - Typer's own
     @functools.wraps(callback)
     def checked(**given: Any) -> Any:  # noqa: ANN401 - options of any command
         for name, value in given.items():
+            option = names.get(name, name)
+            option = option if option.startswith("-") else option.upper()
             for path in value if isinstance(value, list) else [value]:
                 if isinstance(path, Path) and not takes_url(command.name, name, path):
-                    option = names.get(name, name)
-                    refuse_url(option if option.startswith("-") else option.upper(), path)
+                    refuse_url(option, path)
+            if isinstance(value, Path):
+                given[name] = location_of(option, value)
+            elif isinstance(value, list):
+                given[name] = [location_of(option, one) if isinstance(one, Path) else one for one in value]
         return callback(**given)
 
     command.callback = checked

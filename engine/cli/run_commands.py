@@ -217,11 +217,13 @@ def run_in_partitions(
     from engine.errors import ParameterError
     from engine.runtime.executor import choose_executor
     from engine.runtime.partitioned_run import run_partitioned
+    from engine.urls import refuse_url
 
     if export is None:
         raise ParameterError(
             "export: none given; --workers and --dask need --export DIR: it is where the parts come together"
         )
+    refuse_url("--workers, --dask: --export", export)
     work = export.absolute().with_name(f"{export.absolute().name}.parts")
     if resume:
         refuse_foreign_folder("--resume", work)

@@ -8,9 +8,9 @@ import gc
 import sys
 from pathlib import Path
 
+from engine.arguments import location_of
 from engine.cli.parsing import parse_instant, usage_error
 from engine.cli.query_process import query_child
-from engine.urls import refuse_url
 
 
 def run_sql(
@@ -28,7 +28,7 @@ def run_sql(
     spreadsheet_safe: bool = False,
 ) -> None:
     """Answer `query` on `out` (export or audit), with `audit` beside it as `audit_NAME`; None: prompt or standard input."""
-    refuse_url("OUT", out)
+    out = location_of("OUT", out)
     # The child starts now at the latest.
     with query_child() as child:
         from engine.cli.output import AnswerWriter

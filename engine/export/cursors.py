@@ -12,10 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
-from engine.arguments import one_name, path_of
+from engine.arguments import location_of, one_name
 from engine.errors import ExportError, ParameterError
 from engine.export.dataset import open_dataset
-from engine.publish import atomic_publish, fsync, remove_if_exists
+from engine.publish import fsync, remove_if_exists, replace_file
 
 CURSORS = "_cursors"
 COLUMNS = {"name": pl.String(), "revision": pl.Int64()}
@@ -29,7 +29,7 @@ def read_cursor(target: Path, name: str) -> int:
     ExportError
         The cursor's file is damaged.
     """
-    file = cursor_path(path_of("target", target), one_name("name", name))
+    file = cursor_path(location_of("target", target), one_name("name", name))
     return read_cursor_file(file)[1] if file.exists() else 0
 
 
@@ -52,8 +52,7 @@ def advance_cursor(target: Path, name: str, revision: int) -> None:
     open_dataset(target, revision)
     file = cursor_path(target, name)
     try:
-        with atomic_publish(file) as staged:
-            staged.write_text(json.dumps({"name": name, "revision": revision}), encoding="ascii")
+        replace_file(file, json.dumps({"name": name, "revision": revision}).encode("ascii"))
     except OSError as error:
         raise ExportError(f"{file}: {error}") from error
 
@@ -73,7 +72,7 @@ def drop_cursor(target: Path, name: str) -> bool:
 
 def list_cursors(target: Path) -> pl.DataFrame:
     """One row per consumer of an export: `name`, `revision` it has read, sorted by name; empty without cursors."""
-    rows = [read_cursor_file(file) for file in (path_of("target", target) / CURSORS).glob("*.json")]
+    rows = [read_cursor_file(file) for file in (location_of("target", target) / CURSORS).glob("*.json")]
     return pl.DataFrame(rows, schema=COLUMNS, orient="row").sort("name")
 
 
@@ -83,7 +82,7 @@ def cursor_path(target: Path, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()
     except UnicodeEncodeError as error:
         raise ParameterError(f"name: received {name!r}; valid: text that UTF-8 can hold") from error
-    return path_of("target", target) / CURSORS / f"{digest}.json"
+    return location_of("target", target) / CURSORS / f"{digest}.json"
 
 
 def read_cursor_file(file: Path) -> tuple[str, int]:

@@ -20,21 +20,25 @@ the same, as files are flushed before they are named, and log entries before the
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 from deltalake.exceptions import DeltaError
 
 from engine import __version__
-from engine.arguments import check_arguments, one_name, path_of
+from engine.arguments import check_arguments, location_of, one_name
 from engine.display import Summarized, Summary
 from engine.errors import EngineError, ExportError, ParameterError, SchemaError
 from engine.export import delta_table
+from engine.export.attempts import announced, retry_overtaken, upload
 from engine.export.damage import HASHED_BYTES, REMEDY, check_files, check_sizes, damage_error
 from engine.export.log_check import (
     GONE,
@@ -48,15 +52,18 @@ from engine.export.log_check import (
 from engine.export.log_copies import copy_new_entries
 from engine.export.maintenance import log_sums
 from engine.export.parquet import StagedFile, stage
+from engine.export.stored_scan import known_of_files
 from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, LATER, SORT, TABLES, conform_table
-from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, explained_errors, is_export, lock_target
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, check_target, explained_errors, is_export, lock_target
 from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import empty
+from engine.storage import ObjectPath, polars_options
 
 if TYPE_CHECKING:
     from engine.export.row_revisions import RevisionChain
 
 STAGING = ".staging"
+FILE_SIZE = ("path", "size_bytes")
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +97,10 @@ class Dataset(Summarized):
         ExportError
             There is no such table.
         """
-        return [self.target / table / path for path in self.statistics(table)["path"]]
+        files = self.statistics(table)
+        if isinstance(self.target, ObjectPath):
+            return [(self.target / table / path).sized(size) for path, size in files.select(*FILE_SIZE).iter_rows()]
+        return [self.target / table / path for path in files["path"]]
 
     def scan(self, table: str) -> pl.LazyFrame:
         """Scan a table lazily with the schema of `TABLES`; ExportError for an unknown table or a file that is gone.
@@ -100,10 +110,15 @@ class Dataset(Summarized):
         ExportError
             There is no such table, or a file of it is gone: the revision was removed since it was opened.
         """
+        if isinstance(self.target, ObjectPath):
+            paths = self.files(table)
+            return scan_files(table, paths, known_of_files(self.statistics(table), paths, TABLES[table]))
         return scan_files(table, self.intact_files(table))
 
     def intact_files(self, table: str, paths: Sequence[Path] | None = None) -> list[Path]:
         """Files of a table, or these of them, compared with their SHA-256 (`damage.check_files`: many, with their size).
+
+        Those of a store are not compared: that would be to fetch them.
 
         Raises
         ------
@@ -111,6 +126,8 @@ class Dataset(Summarized):
             There is no such table, a file of it is damaged, or gone: perhaps the revision was removed since it was opened.
         """
         wanted = self.files(table) if paths is None else list(paths)
+        if isinstance(self.target, ObjectPath):
+            return wanted
         gone = next((path for path in wanted if not path.exists()), None)
         if gone is not None:
             raise ExportError(
@@ -124,7 +141,7 @@ class Dataset(Summarized):
     def sized_files(self, table: str) -> list[Path]:
         """Files of a table, compared with their sizes where they are too large to be compared with their SHA-256."""
         sizes = self._sizes(table)
-        if sum(sizes.values()) > HASHED_BYTES:
+        if sum(sizes.values()) > HASHED_BYTES and not isinstance(self.target, ObjectPath):
             check_sizes(sizes.items())
         return self.files(table)
 
@@ -148,7 +165,7 @@ class Dataset(Summarized):
             There is no such table.
         """
         if one_name("table", table) in LATER and table not in self._versions:
-            return empty({"path": pl.String(), "num_records": pl.Int64()})
+            return empty({"path": pl.String(), "size_bytes": pl.Int64(), "num_records": pl.Int64()})
         if table not in self._versions:
             raise ExportError(f"{self.target}: has no table {table!r}; it has {', '.join(self._versions)}")
         if table not in self._read:
@@ -186,17 +203,24 @@ class Dataset(Summarized):
         return {}
 
 
-def scan_files(table: str, paths: Sequence[Path]) -> pl.LazyFrame:
-    """Scan Parquet files lazily with the table's schema; empty without paths; absent `ADDED` columns become null."""
+def polars_sources(paths: Sequence[Path]) -> list[Any]:
+    """Paths as Polars takes them: those of a store as URLs."""
+    return [str(path) if isinstance(path, ObjectPath) else path for path in paths]
+
+
+def scan_files(table: str, paths: Sequence[Path], known: Mapping[str, Any] | None = None) -> pl.LazyFrame:
+    """Scan Parquet files lazily with the table's schema; empty without paths; absent `ADDED` columns become null; `known`: of files."""
     if not paths:
         return empty(TABLES[table]).lazy()
     # A folder above may be called `day=5`, and a path may hold `[`.
     return pl.scan_parquet(
-        list(paths),
+        polars_sources(paths),
         schema=dict(TABLES[table]),
         hive_partitioning=False,
         glob=False,
         missing_columns="insert" if table in ADDED else "raise",
+        **polars_options(paths[0]),
+        **(known or {}),
     )
 
 
@@ -351,6 +375,8 @@ def commit_revision(
 ) -> int:
     """Lock the target, undo an unfinished revision, write one by `plan`, roll back on any error; return its number.
 
+    In an object store there is no lock: a writer that was overtaken plans and writes anew on the new head (`attempts`).
+
     Parameters
     ----------
     target : Path
@@ -372,7 +398,11 @@ def commit_revision(
     ExportError
         The target is something else, somebody else is writing to it, or it cannot be written.
     """
-    target = path_of("target", target)
+    target = location_of("target", target)
+    if isinstance(target, ObjectPath):
+        with explained_errors(target):
+            check_target(target)
+            return retry_overtaken(target, lambda: write_revision(target, recover(target), plan, state), lock_timeout)
     with explained_errors(target), lock_target(target, lock_timeout):
         heads = recover(target)
         try:
@@ -394,7 +424,7 @@ def open_dataset(target: str | Path, revision: int | None = None) -> Dataset:
     ExportError
         `target` is no export, its first export never ended, or it has no such revision, or not any more.
     """
-    target = path_of("target", target)
+    target = location_of("target", target)
     if not is_export(target):
         raise ExportError(f"{target}: is no export (it has no table `exports`); valid: a folder that `--export` wrote")
     _, exports, _ = read_newest_exports(target)
@@ -418,6 +448,10 @@ def read_newest_exports(target: Path) -> tuple[int, pl.DataFrame, list[str]]:
     ExportError
         An entry of its log is lost or altered, another program added to it, or its file is damaged.
     """
+    if isinstance(target, ObjectPath):
+        with explained_errors(target):
+            head, files = delta_table.newest_version_and_files(target / "exports")
+            return head, read_exports(target, files), files
     promise = Promise(target, target / STAGING)
     first = delta_table.log_entry_path(target / "exports", 0)
     if not first.is_file():
@@ -455,34 +489,43 @@ class TableHeads:
     exports_files: Sequence[str]
 
 
-def recover(target: Path) -> TableHeads:
+def recover(target: Path) -> TableHeads:  # noqa: C901 - on a disk and in a store
     """Undo an unfinished export (roll back, delete its files); create absent tables; return the heads (lock held).
 
     Every table's head is made to hold what the last complete revision pins, tables that are missing are
     begun, and files of a later revision, which nothing names, are removed.
     """
     staging = target / STAGING
+    is_stored = isinstance(target, ObjectPath)  # where files of others are under way (`attempts`)
     # A link leads to a folder of somebody else.
-    for file in () if staging.is_symlink() else staging.glob("*"):
+    for file in () if is_stored or staging.is_symlink() else staging.glob("*"):
         remove_if_exists(file)
     if not is_export(target):
         delta_table.create(target / "exports", EXPORTS)
     head, exports, files = read_newest_exports(target)
     revision, pins = last_pinned_versions(exports)
-    sums = NotedSums(target, exports)
-    heads = {}
-    for name in DATA_TABLES:
-        if name in pins:
+    sums = None if is_stored else NotedSums(target, exports)
+
+    def head_of(name: str) -> int:
+        """Newest version of a table, which holds what is pinned; of one that is missing the first."""
+        if sums is not None and name in pins:
             check_log(target, name, pins[name], sums)
         if name in pins or delta_table.is_table(target / name):
             with explained_log_errors(target, name):
-                heads[name] = delta_table.restore(target / name, pins.get(name, 0))
+                made = delta_table.restore(target / name, pins.get(name, 0))
         else:
             delta_table.create(target / name, TABLES[name])
-            heads[name] = 0
-    heads |= {name: delta_table.add_columns(target / name, TABLES[name], heads[name]) for name in ADDED}
+            made = 0
+        return delta_table.add_columns(target / name, TABLES[name], made) if name in ADDED else made
+
+    if is_stored:
+        # Each asks the store, and waits.
+        with ThreadPoolExecutor(len(DATA_TABLES), "recover") as requests:
+            heads = dict(zip(DATA_TABLES, requests.map(head_of, DATA_TABLES), strict=True))
+    else:
+        heads = {name: head_of(name) for name in DATA_TABLES}
     # The folder stands from before the first file is placed until the revision exists.
-    if staging.exists() or staging.is_symlink():
+    if not is_stored and (staging.exists() or staging.is_symlink()):
         for name in TABLES:
             for file in (target / name).rglob("*.parquet"):
                 number = file.name.partition("-")[0]
@@ -499,37 +542,64 @@ def write_revision(
     """Commit the plan's changes, then the `exports` row that makes them valid; return its revision (lock held)."""
     from engine.export.row_revisions import RevisionChain  # noqa: PLC0415 - loads NumPy, which readers do not need
 
-    staging = target / STAGING
-    make_durable_folders(staging)
     last, last_versions = last_pinned_versions(heads.exports)
     former = Dataset(target, last, heads.exports) if last else None
     chain = RevisionChain.of(heads.exports, last + 1, state.store_id, state.store_revision, state.as_of)
-    draft = RevisionDraft(target, staging, former, heads, last + 1, chain)
-    changes, since, is_skipped = plan(draft)
-    if is_skipped:
-        remove_if_exists(staging)
-        return last
-    for change in changes.values():
-        move_staged_files(change)
-    notes = {"revision": str(draft.revision), "engine_version": __version__}
-    versions = {**heads.versions}
-    for name, change in changes.items():
-        versions[name] = commit_change(change, TABLES[name], state.written_at, notes)
-    versions["exports"] += 1
-    row = exports_row(draft.revision, since, versions, state)
-    exports = draft.replaced("exports", list(stage("exports", pl.concat([heads.exports, row]), staging)))
-    move_staged_files(exports)
-    sums = log_sums.log_file_sums(target, last_versions, {**versions, "exports": heads.versions["exports"]})
-    commit_change(exports, EXPORTS, state.written_at, notes | log_sums.note(sums))
-    for name, version in versions.items():
-        # A checkpoint is a file like others: it is made once, as somebody may be reading it.
-        if version != heads.versions[name]:
-            delta_table.checkpoint_when_due(target / name, version)
-    # The revision exists by now: a copy that a full disk has no room for is made by the next export.
-    with suppress(OSError):
-        copy_new_entries(target, pl.concat([heads.exports, row]), versions["exports"], staging)
-    remove_if_exists(staging)
+    with staging_folder(target) as staging:
+        draft = RevisionDraft(target, staging, former, heads, last + 1, chain)
+        changes, since, is_skipped = plan(draft)
+        if is_skipped:
+            return last
+        versions = {**heads.versions, **{name: change.version for name, change in changes.items()}}
+        versions["exports"] = heads.versions["exports"] + 1
+        row = exports_row(draft.revision, since, versions, state)
+        exports = draft.replaced("exports", list(stage("exports", pl.concat([heads.exports, row]), staging)))
+        notes = {"revision": str(draft.revision), "engine_version": __version__}
+        with placed_files(target, draft.revision, [*changes.values(), exports]):
+            for name, change in changes.items():
+                commit_change(change, TABLES[name], state.written_at, notes)
+            sums = log_sums.log_file_sums(target, last_versions, {**versions, "exports": heads.versions["exports"]})
+            commit_change(exports, EXPORTS, state.written_at, notes | log_sums.note(sums))
+        for name, version in versions.items():
+            # A checkpoint is a file like others: it is made once, as somebody may be reading it.
+            if version != heads.versions[name]:
+                delta_table.checkpoint_when_due(target / name, version)
+        if not isinstance(target, ObjectPath):
+            # The revision exists by now: a copy that a full disk has no room for is made by the next export.
+            with suppress(OSError):
+                copy_new_entries(target, pl.concat([heads.exports, row]), versions["exports"], staging)
     return draft.revision
+
+
+@contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """Folder for the files of a revision until they are placed: in the target, or on this disk for a store."""
+    if isinstance(target, ObjectPath):
+        with tempfile.TemporaryDirectory(prefix="engine-export-") as folder:
+            yield Path(folder)
+        return
+    staging = target / STAGING
+    make_durable_folders(staging)
+    yield staging
+    # After an error `recover` removes it, with what it stands for.
+    remove_if_exists(staging)
+
+
+@contextmanager
+def placed_files(target: Path, revision: int, changes: Sequence[TableChange]) -> Iterator[None]:
+    """Give the staged files of changes their places, and commit them in the block; in a store, clear up after others."""
+    if not isinstance(target, ObjectPath):
+        for change in changes:
+            move_staged_files(change)
+        yield
+        return
+    files = {change.table / file.at(revision).path: file for change in changes for file in change.fresh}
+    with announced(target, revision, [place.relative_to(target).as_posix() for place in files]):
+        upload(files)
+        yield
+    from engine.export.maintenance.leavings import remove_leavings  # noqa: PLC0415 - it reads datasets
+
+    remove_leavings(target, revision)
 
 
 @dataclass(frozen=True)
@@ -556,6 +626,11 @@ class TableChange:
     fresh: tuple[StagedFile, ...]
     gone: tuple[str, ...]
 
+    @property
+    def version(self) -> int:
+        """The table's version with this change: the next one, or the head where nothing changes."""
+        return self.head + 1 if self.fresh or self.gone else self.head
+
 
 def _folder_and_sha256(path: str) -> tuple[str, str]:
     folder, _, name = path.rpartition("/")
@@ -567,9 +642,17 @@ def move_staged_files(change: TableChange) -> None:
     for file in change.fresh:
         place = change.table / file.at(change.revision).path
         make_durable_folders(place.parent)
-        file.staged.replace(place)
+        place_file(file, place)
     for folder in {change.table / file.folder for file in change.fresh}:
         fsync(folder)
+
+
+def place_file(file: StagedFile, place: Path) -> None:
+    """Move a staged file to its place, or upload it; the folder is there."""
+    if isinstance(place, ObjectPath):
+        place.upload(file.staged)
+    else:
+        file.staged.replace(place)
 
 
 def commit_change(
@@ -616,4 +699,8 @@ def read_exports(target: Path, files: Sequence[str]) -> pl.DataFrame:
     paths = [target / "exports" / path for path in files]
     if not paths:
         return empty(EXPORTS)
+    if isinstance(target, ObjectPath):
+        # A small file, read whole: one request, where a scan makes three.
+        frames = [pl.read_parquet(io.BytesIO(path.read_bytes()), hive_partitioning=False) for path in paths]
+        return pl.concat([frame.select(list(EXPORTS)) for frame in frames]).sort("revision")
     return pl.read_parquet(paths, schema=dict(EXPORTS), hive_partitioning=False, glob=False).sort("revision")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
-from engine.arguments import path_of
+from engine.arguments import location_of
 from engine.errors import ExportError, ParameterError
 from engine.export.damage import read_verified
 from engine.export.dataset import Dataset, open_dataset, pinned_revisions, scan_files
@@ -80,7 +80,7 @@ def read_delta(target: str | Path, since: int, until: int | None = None) -> Delt
     ExportError
         `target` is no export, has no revision `until`, or a file of that one is damaged.
     """
-    target = path_of("target", target)
+    target = location_of("target", target)
     with explained_errors(target):
         now = open_dataset(target, until)
         if not 0 <= since <= now.revision:

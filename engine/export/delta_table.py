@@ -1,14 +1,16 @@
 """One Delta table: its log of versions, which files each version holds, and how the next one is committed.
 
-Files are named by us and never change; a version is a set of them. Nothing here retries: whoever commits
-holds the lock of the target, so a version that somebody else took is an error.
+Files are named by us and never change; a version is a set of them. Nothing here retries: whoever commits holds the
+lock of the target, or (in an object store) begins anew, so a version that somebody else took is an error.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -22,10 +24,13 @@ from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 from polars.datatypes import DataTypeClass
 
+from engine.export.log_mirror import LOG as LOG  # noqa: PLC0414 - its callers know the tables by this module
+from engine.export.log_mirror import fetched_entries, is_known_table, mirrored, scratch_log
 from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import TS, Schema
+from engine.storage import ObjectPath
 
-LOG = "_delta_log"
+ATTEMPT = "attempt"  # the note by which a writer knows its own commit again
 COMMITS_PER_CHECKPOINT = 20
 # Old versions are what earlier revisions pin, so the log is never shortened behind our back.
 CONFIGURATION: Mapping[str, str | None] = {
@@ -64,7 +69,10 @@ class DataFile:
 
 def is_table(table: Path) -> bool:
     """Whether the folder has a Delta log with an entry of version 0."""
-    return os.path.isfile(table / LOG / f"{0:020}.json")  # noqa: PTH113 - False too for a path that is too long
+    first = table / LOG / f"{0:020}.json"
+    if isinstance(table, ObjectPath):
+        return is_known_table(table)
+    return os.path.isfile(first)  # noqa: PTH113 - False too for a path that is too long
 
 
 def log_entries(table: Path) -> dict[int, Path]:
@@ -76,34 +84,35 @@ def log_entries(table: Path) -> dict[int, Path]:
 def create(table: Path, schema: Schema) -> None:
     """Create an empty Delta table: schema and configuration as version 0, durably; DeltaError if there is one."""
     make_durable_folders(table / LOG)
-    DeltaTable.create(_uri(table), _delta(schema), configuration=CONFIGURATION)
+    with written_log(table, None) as place:
+        DeltaTable.create(str(place), _delta(schema), configuration=CONFIGURATION)
     fsync_log_entry(table, 0)
 
 
 def column_names(table: Path) -> list[str]:
     """Columns that version 0 of the log declares; later versions may have more (`add_columns`)."""
-    return [field.name for field in DeltaTable(_uri(table), version=0).schema().fields]
+    return [field.name for field in _open(table, 0).schema().fields]
 
 
 def newest_version(table: Path) -> int:
     """Number of the table's newest Delta version."""
-    return DeltaTable(_uri(table)).version()
+    return _open(table).version()
 
 
 def file_paths(table: Path, version: int | None = None) -> list[str]:
     """Sorted paths, below the table's folder, of the files of a version; of the newest version when None."""
-    return _paths(DeltaTable(_uri(table), version=version))
+    return _paths(_open(table, version))
 
 
 def newest_version_and_files(table: Path) -> tuple[int, list[str]]:
     """Number of the newest Delta version, and the sorted paths of its files below the table's folder."""
-    delta = DeltaTable(_uri(table))
+    delta = _open(table)
     return delta.version(), _paths(delta)
 
 
 def file_statistics(table: Path, version: int) -> pl.DataFrame:
     """One row per file of a version: `path, num_records`, `min.*`, `max.*`, `null_count.*` (from the log)."""
-    return _actions(DeltaTable(_uri(table), version=version))
+    return _actions(_open(table, version))
 
 
 def files_by_version(table: Path, versions: Sequence[int]) -> Iterator[tuple[int, dict[str, DataFile]]]:
@@ -118,7 +127,7 @@ def files_by_version(table: Path, versions: Sequence[int]) -> Iterator[tuple[int
     held: dict[str, DataFile] = {}
     at: int | None = None
     for version in versions:
-        entries = [] if at is None else [log_entry_path(table, step) for step in range(at + 1, version + 1)]
+        entries = [] if at is None else local_entries(table, range(at + 1, version + 1))
         if at is None or not all(path.is_file() for path in entries):
             rows = file_statistics(table, version).iter_rows(named=True)
             held = {row["path"]: DataFile(row["path"], row["size_bytes"], statistics_json(row)) for row in rows}
@@ -127,6 +136,13 @@ def files_by_version(table: Path, versions: Sequence[int]) -> Iterator[tuple[int
                 held = apply_log_entry(held, path)
         at = version
         yield version, dict(held)
+
+
+def local_entries(table: Path, versions: Sequence[int]) -> list[Path]:
+    """Paths of log entries on this disk, of a store as far as they could be fetched; one may be absent."""
+    if isinstance(table, ObjectPath):
+        return fetched_entries(table, versions)
+    return [log_entry_path(table, version) for version in versions]
 
 
 def log_entry_path(table: Path, version: int) -> Path:
@@ -223,30 +239,34 @@ def commit(
         Somebody else has made that version.
     """
     at_ms = int(written_at.timestamp() * 1000)
-    delta = DeltaTable(_uri(table), version=after)
     added = [AddAction(file.path, file.size, {}, at_ms, data_change=True, stats=file.stats) for file in add]
     removed = [RemoveAction(path, data_change=True, deletion_timestamp=at_ms) for path in remove]
-    delta.create_write_transaction(
-        [*removed, *added],
-        "append",
-        _delta(schema),
-        commit_properties=_commit_properties(notes),
-        post_commithook_properties=_no_hooks(),
-    )
+    token = {ATTEMPT: uuid.uuid4().hex} if isinstance(table, ObjectPath) else {}
+    with written_log(table, after) as place:
+        DeltaTable(str(place), version=after).create_write_transaction(
+            [*removed, *added],
+            "append",
+            _delta(schema),
+            commit_properties=_commit_properties({**notes, **token}),
+            post_commithook_properties=_no_hooks(),
+        )
     fsync_log_entry(table, after + 1)
     return after + 1
 
 
 def add_columns(table: Path, schema: Schema, version: int) -> int:
-    """Declare columns of the schema that the table lacks as a new version; return the newest, `version` if none."""
-    delta = DeltaTable(_uri(table))
+    """Declare columns that the table lacks at its head, `version`, as a new one; return the newest, `version` if none."""
+    delta = _open(table, version)
     known = {field.name for field in delta.schema().fields}
     fresh = [DeltaField(name, _delta_type(dtype), nullable=True) for name, dtype in schema.items() if name not in known]
     if not fresh:
         return version
-    delta.alter.add_columns(fresh, commit_properties=_commit_properties({}), post_commithook_properties=_no_hooks())
-    fsync_log_entry(table, newest_version(table))
-    return newest_version(table)
+    with written_log(table, version) as place:
+        DeltaTable(str(place)).alter.add_columns(
+            fresh, commit_properties=_commit_properties({}), post_commithook_properties=_no_hooks()
+        )
+    fsync_log_entry(table, version + 1)
+    return version + 1
 
 
 def restore(table: Path, version: int) -> int:
@@ -258,20 +278,29 @@ def restore(table: Path, version: int) -> int:
         The newest version.
     """
     # Versions have no holes, so two names tell what opening the table would, at a hundredth of its price.
-    if log_entry_path(table, version).is_file() and not log_entry_path(table, version + 1).exists():
+    is_there = isinstance(table, ObjectPath) or log_entry_path(table, version).is_file()  # in a store: as it is pinned
+    if is_there and not log_entry_path(table, version + 1).is_file():
         return version
-    remove_torn_entries(table, version)
-    delta = DeltaTable(_uri(table))
+    if not isinstance(table, ObjectPath):
+        remove_torn_entries(table, version)
+    delta = _open(table)
     if delta.version() == version or _paths(delta) == file_paths(table, version):
         return delta.version()
-    delta.restore(
-        version,
-        commit_properties=_commit_properties({"restored": str(version)}),
-        post_commithook_properties=_no_hooks(),
-    )
-    after = newest_version(table)
-    fsync_log_entry(table, after)
-    return after
+    head = delta.version()
+    with written_log(table, head, version) as place:
+        DeltaTable(str(place)).restore(
+            version,
+            ignore_missing_files=isinstance(table, ObjectPath),  # they are in the store, and the log is here
+            commit_properties=_commit_properties({"restored": str(version)}),
+            post_commithook_properties=_no_hooks(),
+        )
+    fsync_log_entry(table, head + 1)
+    return head + 1
+
+
+def is_checkpoint_due(version: int) -> bool:
+    """Whether this version gets a checkpoint: every twentieth does."""
+    return version > 0 and version % COMMITS_PER_CHECKPOINT == 0
 
 
 def remove_torn_entries(table: Path, after: int) -> list[Path]:
@@ -297,8 +326,9 @@ def remove_torn_entries(table: Path, after: int) -> list[Path]:
 
 def checkpoint_when_due(table: Path, version: int) -> None:
     """Write a durable checkpoint of the log when the version is a positive multiple of 20; else do nothing."""
-    if version and version % COMMITS_PER_CHECKPOINT == 0:
-        DeltaTable(_uri(table)).create_checkpoint()
+    if is_checkpoint_due(version):
+        with written_log(table, version) as place:
+            DeltaTable(str(place), version=version).create_checkpoint()
         for name in (f"{version:020}.checkpoint.parquet", "_last_checkpoint"):
             fsync(table / LOG / name)
         fsync(table / LOG)
@@ -353,5 +383,18 @@ def fsync_log_entry(table: Path, version: int) -> None:
     fsync(table / LOG)
 
 
-def _uri(table: Path) -> str:
-    return str(table.resolve())
+def _open(table: Path, version: int | None = None) -> DeltaTable:
+    if isinstance(table, ObjectPath):
+        folder, version = mirrored(table, version, COMMITS_PER_CHECKPOINT)
+        return DeltaTable(str(folder), version=version)
+    return DeltaTable(str(table.resolve()), version=version)
+
+
+@contextmanager
+def written_log(table: Path, *versions: int | None) -> Iterator[Path]:
+    """Folder that deltalake writes to: the table's own, or of one in a store a scratch one with these versions."""
+    if isinstance(table, ObjectPath):
+        with scratch_log(table, versions, COMMITS_PER_CHECKPOINT) as place:
+            yield place
+    else:
+        yield table.resolve()

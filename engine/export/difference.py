@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from engine.arguments import location_of
 from engine.errors import ParameterError
 from engine.export.dataset import Dataset, open_dataset, scan_files
 from engine.export.tables import KEYS, TABLES
@@ -118,8 +119,9 @@ def diff(target: Path, old: int, new: int, tables: Sequence[str] = COMPARED) -> 
     strange = [name for name in tables if name not in COMPARED]
     if strange:
         raise ParameterError(f"table: received {', '.join(strange)}; valid: {', '.join(COMPARED)}")
+    target = location_of("target", target)
     before, after = open_dataset(target, old), open_dataset(target, new)
-    with explained_errors(Path(target)):
+    with explained_errors(target):
         changes = {
             name: compare_table(name, *intact_pair(before, after, name))
             if name in tables
@@ -127,7 +129,7 @@ def diff(target: Path, old: int, new: int, tables: Sequence[str] = COMPARED) -> 
             for name in COMPARED
         }
     quality = changes.pop("quality")
-    return Diff(Path(target), old, new, quality=moved_quality(quality), **changes)
+    return Diff(target, old, new, quality=moved_quality(quality), **changes)
 
 
 def intact_pair(before: Dataset, after: Dataset, name: str) -> tuple[list[Path], list[Path]]:

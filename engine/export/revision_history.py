@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from engine.arguments import location_of
 from engine.errors import ExportError, ParameterError
 from engine.export import delta_table
 from engine.export.dataset import open_dataset, pinned_revisions
@@ -17,6 +18,7 @@ from engine.export.log_check import explained_log_errors
 from engine.export.maintenance.log_sums import refuse_altered_logs
 from engine.export.tables import DATA_TABLES
 from engine.schema import TS, Schema
+from engine.storage import ObjectPath
 
 COUNTS: Schema = dict.fromkeys(
     ("rows", "files", "bytes", "files_added", "files_removed", "bytes_added", "bytes_removed"), pl.Int64()
@@ -56,9 +58,10 @@ def history(target: Path) -> pl.DataFrame:
     ExportError
         `target` is no export, or a log cannot be read (`engine verify` names it).
     """
-    target = Path(target)
+    target = location_of("target", target)
     exports = open_dataset(target).exports
-    refuse_altered_logs(target)
+    if not isinstance(target, ObjectPath):
+        refuse_altered_logs(target)
     parts = []
     for name in DATA_TABLES:
         with explained_log_errors(target, name):

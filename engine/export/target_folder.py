@@ -9,13 +9,14 @@ from pathlib import Path
 import polars as pl
 from deltalake.exceptions import DeltaError
 
+from engine.arguments import location_of
 from engine.errors import EngineError, ExportError
 from engine.export import delta_table
 from engine.export.damage import REMEDY, damage_error, is_refused
 from engine.export.log_check import GONE, explained_log_errors
 from engine.export.tables import EXPORTS
 from engine.publish import make_durable_folders
-from engine.urls import refuse_url
+from engine.storage import ObjectPath
 
 LOCK = ".lock"
 LOCK_TIMEOUT_SECONDS = 60.0
@@ -63,12 +64,14 @@ def hold_lock(target: Path, timeout: float) -> Iterator[None]:
 
 def is_export(target: Path) -> bool:
     """Whether the folder has a log of the table `exports`; True even when its first export never ended, or is damaged."""
+    if isinstance(target, ObjectPath):
+        return delta_table.is_table(target / "exports")
     return bool(delta_table.log_entries(target / "exports"))
 
 
 def check_target(target: Path) -> None:
     """ParameterError for a URL; ExportError if the folder is neither new, empty nor an export, or no log can have its path."""
-    refuse_url("target", target)
+    target = location_of("target", target)
     if any(sign in str(target.absolute()) for sign in "\\%\n\r"):
         raise ExportError(f"{str(target)!r}: Delta logs need a path without backslash, percent sign and line break")
     if not target.exists():

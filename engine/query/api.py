@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import polars as pl
 
-from engine.arguments import check_arguments, describe_value, one_name, path_of
+from engine.arguments import check_arguments, describe_value, location_of, one_name, path_of
 from engine.errors import ParameterError, QueryError
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.tables import DATA_TABLES, TABLES
@@ -157,11 +157,12 @@ def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -
 
     from engine.query.sandbox import create_views
 
-    tables = open_dataset(path_of("target", target).absolute(), revision) if isinstance(target, str | Path) else target
+    is_path = isinstance(target, str | Path)
+    tables = open_dataset(location_of("target", target).absolute(), revision) if is_path else target
     if isinstance(tables, Dataset):
         for table in tables.tables:
             tables.intact_files(table)
-    catalog = native_catalog(table_files(tables, None if isinstance(target, str | Path) else revision))
+    catalog = native_catalog(table_files(tables, None if is_path else revision))
     con = duckdb.connect(":memory:")
     try:
         con.execute("SET TimeZone='UTC'")
@@ -331,7 +332,7 @@ def frame_of(name: str, table: object) -> pl.DataFrame:
 def table_files(target: str | Path | PinnedTables | Tables, revision: int | None) -> TableFiles:
     """Parquet files by table of an export at a revision (None: last), or of an opened one, which takes no revision."""
     if isinstance(target, str | Path):
-        tables: PinnedTables = open_dataset(path_of("target", target).absolute(), revision)
+        tables: PinnedTables = open_dataset(location_of("target", target).absolute(), revision)
     elif isinstance(target, Mapping) or not callable(getattr(target, "files", None)):
         raise ParameterError(unknown_target(target))
     else:

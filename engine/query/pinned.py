@@ -17,9 +17,12 @@ from typing import NoReturn
 
 from fsspec.spec import AbstractFileSystem
 
+from engine.arguments import location_of
 from engine.errors import ExportError
 from engine.export.damage import FILE_NAME, HASHED_BYTES, check_file
+from engine.query.pinned_object import ObjectContent, PinnedObject
 from engine.query.request import PROTOCOL, SCHEME
+from engine.storage import ObjectPath
 
 
 class PinnedFile:
@@ -107,23 +110,30 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
     Parameters
     ----------
     files : mapping of name to path
-        All there is. A name holds no glob characters.
+        All there is. A name holds no glob characters. A path may be the URL of an object.
+    sizes : mapping of name to int, optional
+        Sizes of objects in bytes; one that is absent is asked for.
     """
 
     protocol = PROTOCOL
     cachable = False  # fsspec would hand the files of one export to the reader of another
 
-    def __init__(self, files: Mapping[str, str | Path]) -> None:
+    def __init__(self, files: Mapping[str, str | Path], sizes: Mapping[str, int] | None = None) -> None:
         super().__init__()
-        self._files = {name: Path(path) for name, path in files.items()}
+        self._files = {name: location_of("file", path) for name, path in files.items()}
         self._bytes: dict[str, int] = {}
+        self._sizes = sizes or {}
+        self._contents: dict[str, ObjectContent] = {}
 
-    def open(self, path: str, mode: str = "rb", **_: object) -> PinnedFile:
+    def open(self, path: str, mode: str = "rb", **_: object) -> PinnedFile | PinnedObject:
         """Open a pinned name for reading; PermissionError for modes but `rb`, `r`, FileNotFoundError if not pinned."""
         if mode not in ("rb", "r"):
             _refuse(path, f"opening it with mode {mode!r}")
+        place = self._path(path)
+        if isinstance(place, ObjectPath):
+            return PinnedObject(self._content(path, place), path)
         self._compare(path.removeprefix(SCHEME))
-        return PinnedFile(self._path(path), path)
+        return PinnedFile(place, path)
 
     def _compare(self, name: str) -> None:
         """Compare a file of an export with the SHA-256 of its name, unless its table is large; FileNotFoundError if unequal."""
@@ -143,7 +153,9 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
 
     def info(self, path: str, **_: object) -> dict[str, object]:
         """`name`, `size` in bytes, `type` "file" of a pinned file; FileNotFoundError when it is not pinned."""
-        return {"name": path, "size": self._path(path).stat().st_size, "type": "file"}
+        place = self._path(path)
+        size = self._content(path, place).size if isinstance(place, ObjectPath) else place.stat().st_size
+        return {"name": path, "size": size, "type": "file"}
 
     def glob(self, path: str, **_: object) -> list[str]:
         """Exactly the pinned name in a list, or an empty list; wildcards are not expanded."""
@@ -171,8 +183,17 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         return self.modified(path)
 
     def modified(self, path: str) -> dt.datetime:
-        """Modification time of the pinned file on disk, UTC; FileNotFoundError when it is not pinned."""
+        """Modification time of the pinned file on disk, UTC, of an object 1970; FileNotFoundError when it is not pinned."""
+        if isinstance(self._path(path), ObjectPath):
+            return dt.datetime.fromtimestamp(0, dt.UTC)  # it never changes, and to ask costs a request
         return dt.datetime.fromtimestamp(self._path(path).stat().st_mtime, dt.UTC)
+
+    def _content(self, path: str, place: ObjectPath) -> ObjectContent:
+        """Content of an object, shared by all that open it; what was read stays."""
+        name = path.removeprefix(SCHEME)
+        if name not in self._contents:
+            self._contents.setdefault(name, ObjectContent(place, self._sizes.get(name)))
+        return self._contents[name]
 
     def _path(self, path: str) -> Path:
         """Disk path of a pinned name, with or without `pinned://`; FileNotFoundError when it is not pinned."""

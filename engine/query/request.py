@@ -78,11 +78,14 @@ class Catalog:
         `CREATE VIEW` of each table over those files.
     helpers : tuple of str
         Statements that create views and macros over the tables.
+    sizes : mapping of name to int
+        Bytes of those files that are objects in a store.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
     views: Mapping[str, str] = field(default_factory=dict)
     helpers: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Request:
         catalog = fields["catalog"]
         return cls(
             fields["query"],
-            Catalog(catalog["files"], catalog["views"], tuple(catalog["helpers"])),
+            Catalog(catalog["files"], catalog["views"], tuple(catalog["helpers"]), catalog["sizes"]),
             fields["frames"],
             Limits(**fields["limits"]),
             fields["row_limit"],

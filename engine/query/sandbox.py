@@ -167,7 +167,7 @@ def create_views(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
         A file of a table cannot be read; the message names the table.
     """
     if catalog.files:
-        con.register_filesystem(PinnedFiles(catalog.files))
+        con.register_filesystem(PinnedFiles(catalog.files, catalog.sizes))
     for table, statement in catalog.views.items():
         try:
             con.execute(statement)

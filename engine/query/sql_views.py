@@ -11,6 +11,7 @@ import polars as pl
 from engine.export.tables import ADDED, TABLES
 from engine.query.request import SCHEME, Catalog
 from engine.query.result import DTypes
+from engine.storage import ObjectPath, polars_options
 
 TableFiles = Mapping[str, Sequence[Path]]
 
@@ -93,6 +94,12 @@ def pinned_catalog(tables: TableFiles) -> Catalog:
         }
         for table, paths in tables.items()
     }
+    sizes = {
+        name: path.size
+        for table, files in named.items()
+        for name, path in zip(files, tables[table], strict=True)
+        if isinstance(path, ObjectPath) and path.size is not None
+    }
     return Catalog(
         {name: path for files in named.values() for name, path in files.items()},
         {
@@ -102,11 +109,14 @@ def pinned_catalog(tables: TableFiles) -> Catalog:
             for table, files in named.items()
         },
         helper_statements(tables),
+        sizes,
     )
 
 
 def native_catalog(tables: TableFiles) -> Catalog:
-    """Catalog of views over the files' own paths; the pinned catalog if a table folder has a pattern character."""
+    """Catalog of views over the files' own paths; the pinned catalog for a store, or a folder with a pattern character."""
+    if any(isinstance(path, ObjectPath) for paths in tables.values() for path in paths):
+        return pinned_catalog(tables)
     if any(PATTERN_CHARACTERS.search(str(table_folder(path))) for paths in tables.values() for path in paths):
         return pinned_catalog(tables)
     views = {
@@ -130,7 +140,7 @@ def with_parquet_files(catalog: Catalog, tables: Mapping[str, Path]) -> Catalog:
         for table, name in zip(tables, pinned, strict=True)
     }
     files = {name: str(path) for name, path in pinned.items()}
-    return Catalog({**catalog.files, **files}, {**catalog.views, **views}, catalog.helpers)
+    return Catalog({**catalog.files, **files}, {**catalog.views, **views}, catalog.helpers, catalog.sizes)
 
 
 def sql_type(dtype: DTypes) -> str:
@@ -161,6 +171,9 @@ def has_missing_columns(table: str, paths: Sequence[Path]) -> bool:
     # A column that is written once is written ever after, and names of files begin with their revision.
     oldest = min(paths, key=lambda path: int(number) if (number := path.name.partition("-")[0]).isdecimal() else 0)
     try:
+        if isinstance(oldest, ObjectPath):
+            scanned = pl.scan_parquet(str(oldest), **polars_options(oldest), glob=False)
+            return not set(ADDED[table]) <= set(scanned.collect_schema().names())
         return not set(ADDED[table]) <= set(pl.read_parquet_schema(oldest))
     except (OSError, pl.exceptions.PolarsError):
         return False  # DuckDB names the file when it reads it

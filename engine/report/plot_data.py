@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, get_args
 
 import polars as pl
 
-from engine.arguments import check_known, list_names, one_name, path_of
+from engine.arguments import check_known, list_names, location_of, one_name
 from engine.audit.audit_files import is_audit, read_audit_tables
 from engine.audit.audit_tables import CALENDARS, SESSIONS
 from engine.calendars.providers import calendar
@@ -189,7 +189,7 @@ def plot_source(source: Source, calendar: str | Path | None = None) -> PlotSourc
     if is_frame(source):
         return frame_source(to_polars(source), None if calendar is None else str(calendar))
     if isinstance(source, str | Path):
-        return folder_source(path_of("source", source))
+        return folder_source(location_of("source", source))
     tables = getattr(source, "tables", None)
     if isinstance(tables, Mapping):
         return tables_source(add_symbols_table(tables))

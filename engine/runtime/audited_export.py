@@ -20,6 +20,7 @@ from engine.quality.score import COUNTED
 from engine.runtime.known_slots import with_refused_slots
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.parquet_scan import RowRange, cut_row_ranges
+from engine.runtime.remote_files import remote_file
 from engine.runtime.requested_symbols import symbol_of_path
 from engine.runtime.store_survey import measured_rows
 from engine.schema import TS, Schema, empty
@@ -66,7 +67,9 @@ def export_row_ranges(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[
             file for file in dataset.intact_files("bars") if file.relative_to(dataset.target / "bars").parts[0] == base
         ]
         for file in files:
-            for row_range in cut_row_ranges(file, names if len(names) < symbols.height else (), of_export=True):
+            for row_range in cut_row_ranges(
+                remote_file(file), names if len(names) < symbols.height else (), of_export=True
+            ):
                 yield row_range, own
 
 

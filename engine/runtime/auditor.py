@@ -59,7 +59,7 @@ from engine.runtime.parquet_scan import (
     survey_row_ranges,
 )
 from engine.runtime.remedy_trials import Retry, Trials, measured_series, with_tried_remedies
-from engine.runtime.remote_files import RemoteFile, is_remote, remote_files
+from engine.runtime.remote_files import RemoteFile, remote_files
 from engine.runtime.reported_events import with_reported_events
 from engine.runtime.requested_symbols import unmatched_notes
 from engine.runtime.run import load_options
@@ -72,6 +72,8 @@ from engine.sources.columns import match_columns
 from engine.sources.event_files import EventRows, EventSources, read_events
 from engine.sources.inputs import IN_MEMORY, Input, Sources, inputs_of, scan_inputs
 from engine.sources.options import GIB, read_arguments
+from engine.sources.scan import non_data_reason
+from engine.storage import ObjectPath
 from engine.store.session_data import SessionData
 from engine.store.snapshot import Snapshot
 
@@ -176,7 +178,7 @@ def audit(
         outcomes = run_tasks(tasks, write, folder, workers, progress, ".survey", fingerprint())
         parts = [read_survey(task, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
         counted = [
-            export_counts(open_dataset(one.path)) for one in inputs if one.path is not None and is_local_export(one)
+            export_counts(open_dataset(one.path)) for one in inputs if one.path is not None and is_stored_export(one)
         ]
         based = at_base(parts, options)
         shared = plan_shared_tasks(tasks, based, options)
@@ -190,9 +192,7 @@ def audit(
                 for path, reason in survey.files.drop_nulls("problem").select("source", "problem").iter_rows()
                 if not reason.startswith(PASSED_OVER)
             ]
-            unmatched_notes(
-                [one for one in inputs if one.path is None or not is_remote(one.path)], options.read, found, named
-            )
+            unmatched_notes([one for one in inputs if not isinstance(one.path, ObjectPath)], options.read, found, named)
         if survey.series.is_empty():
             raise SourceError(", ".join(one.name for one in inputs), why_nothing_was_read(survey.files))
         with tempfile.TemporaryDirectory(prefix="blocks-", dir=folder) as blocks:
@@ -334,7 +334,7 @@ def build_audit(
 
 def with_fills(done: Audit, inputs: Sequence[Input]) -> Audit:
     """Copy with the table `fills` of exports that were filled from second sources; the same without any."""
-    exports = [open_dataset(one.path) for one in inputs if one.path is not None and is_local_export(one)]
+    exports = [open_dataset(one.path) for one in inputs if one.path is not None and is_stored_export(one)]
     fills = pl.concat([empty(FILLS), *(one.scan("fills").select(list(FILLS)).collect() for one in exports)])
     if fills.is_empty():
         return done
@@ -420,21 +420,34 @@ def judge_checks(one: CheckedAxis) -> pl.DataFrame:
     return judge(one.measured, segments, zone, one.axis.calendar, others, usual_hours=usual)
 
 
-def is_local_export(one: Input) -> bool:
-    """Whether an input is the path of an export in this file system; False of frames and URLs."""
-    return one.path is not None and not is_remote(one.path) and is_export(one.path)
+def is_stored_export(one: Input) -> bool:
+    """Whether an input is the path or URL of an export; False of frames."""
+    return one.path is not None and is_export(one.path)
+
+
+def separate_objects(inputs: Sequence[Input]) -> tuple[list[Input], list[RemoteFile]]:
+    """(inputs without the Parquet objects of URLs; these, which are read where they lie)."""
+    others: list[Input] = []
+    tables: list[RemoteFile] = []
+    for one in inputs:
+        if not isinstance(one.path, ObjectPath) or one.symbol is not None:
+            others.append(one)
+            continue
+        found, rest = remote_files(one.path)
+        tables += found
+        others += [Input(str(path), path) for path in rest if non_data_reason(path) is None]
+    return others, tables
 
 
 def plan_tasks(sources: Sources | Sequence[Input], options: LoadOptions) -> tuple[list[PartTask], list[Problem]]:
     """(tasks, problems): exports, large and remote Parquet by row ranges (copies: 0 rows); other files by symbol."""
     inputs = inputs_of(sources)
-    remote = [one.path for one in inputs if one.path is not None and is_remote(one.path)]
-    others = [one for one in inputs if one.path not in remote and not is_local_export(one)]
+    stored = [one for one in inputs if is_stored_export(one)]
+    others, objects = separate_objects([one for one in inputs if one not in stored])
     found, problems = scan_inputs(others, options.read)
-    exports = [open_dataset(one.path) for one in inputs if one.path is not None and is_local_export(one)]
+    exports = [open_dataset(one.path) for one in stored if one.path is not None]
     tasks: list[PartTask] = [RowsTask(*one) for dataset in exports for one in export_row_ranges(dataset, options)]
     large = [file for file in found if is_large_table(file, options)]
-    objects = [one for path in remote for one in remote_files(str(path))]
     places: list[Path | RemoteFile] = [*(file.path for file in large), *objects]
     copies = shared_contents(found)
     seen: set[str] = set()

@@ -27,13 +27,14 @@ from pydantic import (
     model_validator,
 )
 
-from engine.arguments import did_you_mean, path_of, similar_names
+from engine.arguments import did_you_mean, location_of, path_of, similar_names
 from engine.derive.indicators import Indicator
 from engine.errors import ParameterError
 from engine.interval import Interval
 from engine.plugins import SOURCES as PLUGINS
 from engine.plugins import plugins
 from engine.sources.options import ReadOptions
+from engine.storage import ObjectPath
 from engine.toml_text import parse_toml, read_regular_text
 from engine.urls import refuse_url
 
@@ -63,6 +64,14 @@ def refuse_store(path: Path) -> Path:
     except ParameterError as error:
         raise ValueError(str(error).removeprefix("path: ")) from error
     return path
+
+
+def target_of(path: Path) -> Path:
+    """Return the path, of a URL that of its objects; ValueError for a URL of no object store."""
+    try:
+        return location_of("target", path)
+    except ParameterError as error:
+        raise ValueError(str(error).removeprefix("target: ")) from error
 
 
 def parse_base(text: object) -> str:
@@ -127,6 +136,7 @@ def is_secret(name: str) -> bool:
 
 IntervalText = Annotated[str, BeforeValidator(parse_interval)]
 LocalPath = Annotated[Path, AfterValidator(refuse_store)]
+Target = Annotated[Path, AfterValidator(target_of)]
 Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0, allow_inf_nan=False)]
 Pattern = Annotated[str, AfterValidator(str.strip), Field(min_length=1)]
 
@@ -245,7 +255,7 @@ class GapsPart(Section):
 class ExportPart(Section):
     """`[export]`: target of the dataset, and session time between two revisions (0: one at the end)."""
 
-    target: LocalPath
+    target: Target
     every_seconds: Seconds = 0.0
 
 
@@ -383,7 +393,7 @@ class SessionConfig(Section):
     def below(self, folder: Path) -> SessionConfig:
         """Copy in which relative source paths and the export target are below `folder`; absolute paths stay."""
         source = self.source.model_copy(update={"paths": tuple(folder / path for path in self.source.paths)})
-        export = self.export and self.export.model_copy(update={"target": folder / self.export.target})
+        export = self.export and self.export.model_copy(update={"target": below_folder(folder, self.export.target)})
         return self.model_copy(update={"source": source, "export": export})
 
     def history_of(self, symbol: str) -> tuple[HistoryPart, ...]:
@@ -403,6 +413,11 @@ class SessionConfig(Section):
 def matches(symbol: str, patterns: Iterable[str]) -> bool:
     """Whether a symbol matches any of the shell patterns, case-sensitive; False without patterns."""
     return any(fnmatch.fnmatchcase(symbol, pattern) for pattern in patterns)
+
+
+def below_folder(folder: Path, target: Path) -> Path:
+    """A relative path below the folder; an absolute one, or that of a store, as it is."""
+    return target if isinstance(target, ObjectPath) else folder / target
 
 
 def describe_mistake(error: Mapping[str, Any]) -> str:

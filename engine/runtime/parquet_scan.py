@@ -99,7 +99,7 @@ def dates_in_footer(path: Path | RemoteFile) -> tuple[dt.date, dt.date] | None:
 def read_footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, str]:
     """(Parquet metadata, path or URL, text of size and time of writing); SourceError when it cannot be read."""
     if isinstance(path, RemoteFile):
-        return remote_metadata(path.url), path.url, f"{path.size}|{path.written_ns}"
+        return remote_metadata(path), path.url, f"{path.size}|{path.written_ns}"
     try:
         stat = path.stat()
         return pq.read_metadata(path), path, f"{stat.st_size}|{stat.st_mtime_ns}"

@@ -44,6 +44,7 @@ from engine.runtime.task_batches import FilesTask, batch_groups
 from engine.runtime.task_runner import run_tasks, work_folder
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.inputs import inputs_of, scan_inputs
+from engine.urls import refuse_url
 
 BYTES_PER_TASK = 32 << 20
 EXPORT, COUNTS = "export", "counts.json"
@@ -148,6 +149,7 @@ def run_partitioned(
     SourceError
         Nothing could be read at all.
     """
+    refuse_url("export", export)
     check_target(export)
     tasks, problems = plan_tasks(sources, options)
     with work_folder(work, f".{export.name}-parts-", export.absolute().parent) as folder:

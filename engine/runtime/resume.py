@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 import polars as pl
 
-from engine.arguments import path_of
+from engine.arguments import location_of
 from engine.errors import ExportError, ParameterError
 from engine.export.dataset import Dataset, open_dataset
 from engine.export.target_folder import is_export
@@ -40,7 +40,7 @@ SOURCES = ("bars", *RAW)
 
 def last_export(target: Path) -> Dataset | None:
     """Open the last revision of an export; None if the target has no table or no revision; other errors are raised."""
-    target = path_of("target", target)
+    target = location_of("target", target)
     if not is_export(target):
         return None
     try:

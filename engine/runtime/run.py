@@ -17,8 +17,8 @@ from engine.arguments import (
     check_arguments,
     date_of,
     instant_of,
+    location_of,
     names_of,
-    path_of,
     refuse_unknown,
 )
 from engine.clock import Clock, WallClock
@@ -102,7 +102,7 @@ def run(
         Stamps the export; default the machine's.
     """
     if export is not None:
-        check_target(path_of("export", export))  # before the work is done
+        check_target(location_of("export", export))  # before the work is done
     loaded = load_files(sources, options, progress)
     derived = derive_session(loaded.session)
     assess_session(loaded.session, options.dates)
@@ -387,7 +387,7 @@ def export_session(
     snapshot = session.snapshot()
     now = (clock or WallClock()).now()
     revision = export_snapshot(
-        snapshot, path_of("target", target), written_at=now, full=full, skip_unchanged=skip_unchanged
+        snapshot, location_of("target", target), written_at=now, full=full, skip_unchanged=skip_unchanged
     )
     session.mark_exported(snapshot.revision)
     return revision

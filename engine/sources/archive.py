@@ -10,6 +10,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import stat
 import struct
 import zipfile
@@ -246,7 +247,7 @@ def open_unpacked(path: Path) -> IO[bytes]:
         if packing == "zstandard":
             import pyarrow as pa  # noqa: PLC0415  # slow to import, and few files are zstandard
 
-            return pa.input_stream(str(path), compression="zstd")  # type: ignore[no-any-return]
+            return pa.input_stream(os.fspath(path), compression="zstd")  # type: ignore[no-any-return]
         file_or_gzip = gzip.open if packing == "gzip" else open
         stream: IO[bytes] = file_or_gzip(path, "rb")  # type: ignore[assignment]
         if packing in DECOMPRESSORS:

@@ -23,6 +23,7 @@ from engine.sources.options import ReadOptions
 from engine.sources.parquet_pages import check_page_headers
 from engine.sources.table_rows import Origin, batch
 from engine.sources.wide_tables import long_table, symbols_of_columns
+from engine.storage import polars_options
 
 CELL_BYTES = 8
 MOST_BYTES_CHECKED = 32 << 20
@@ -83,7 +84,12 @@ def read_parquet_batch(
     try:
         # Rows that the scan itself numbers can be filtered where they lie: row groups of other symbols are not decoded.
         scanned = pl.scan_parquet(
-            path, glob=False, hive_partitioning=False, row_index_name=ROW_NUMBER, row_index_offset=1
+            path,
+            glob=False,
+            hive_partitioning=False,
+            row_index_name=ROW_NUMBER,
+            row_index_offset=1,
+            **polars_options(path),
         )
         scanned = scanned.rename(names_of_index_levels(scanned.collect_schema()))
         names = [name for name in scanned.collect_schema().names() if name != ROW_NUMBER]
@@ -214,7 +220,7 @@ def metadata_of(path: Path | str) -> dict[str, str]:
     """
     import pyarrow as pa  # noqa: PLC0415  # slow to import, and only needed for files
 
-    stated = pl.read_parquet_metadata(path)
+    stated = pl.read_parquet_metadata(path, **polars_options(path))
     packed = stated.pop(ARROW_SCHEMA, None)
     try:
         arrow = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(packed))).metadata if packed else None

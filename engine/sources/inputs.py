@@ -14,13 +14,13 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import polars as pl
 
-from engine.arguments import describe_value, one_name
+from engine.arguments import describe_value, location_of, one_name
 from engine.errors import ParameterError
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.dataframes import is_frame, to_polars
 from engine.sources.options import ReadOptions
 from engine.sources.scan import scan
-from engine.urls import SCHEMES, refuse_url, scheme_of, url_of
+from engine.storage import ObjectPath
 
 VALID = (
     "a path, a frame (Polars, pandas, PyArrow, DuckDB relation), a list of them, or a mapping of symbols to them, "
@@ -108,10 +108,8 @@ def _input(value: Any, name: str, symbol: str | None = None) -> Input:  # noqa: 
     if isinstance(value, Input):
         return value
     if isinstance(value, str | os.PathLike) and str(value):
-        url = url_of(value)
-        if url is not None and scheme_of(url) not in SCHEMES:
-            refuse_url("source", value)
-        return Input(url or str(value), Path(value), symbol=symbol)
+        path = location_of("source", value)
+        return Input(str(path), path, symbol=symbol)
     if is_frame(value):
         return Input(name, frame=to_polars(value), symbol=symbol)
     raise ParameterError(f"source: received {describe_value(value)}; valid: {VALID}")
@@ -123,11 +121,9 @@ def scan_inputs(inputs: Sequence[Input], options: ReadOptions) -> tuple[list[Sou
     Raises
     ------
     ParameterError
-        A path does not exist (all such are listed), or is a URL.
+        A path does not exist; all such are listed.
     """
-    for one in inputs:
-        refuse_url("source", one.path)
-    absent = [one.name for one in inputs if one.path is not None and not os.path.lexists(one.path)]
+    absent = [one.name for one in inputs if one.path is not None and not is_there(one.path)]
     if absent:
         raise ParameterError(f"source: {', '.join(absent)} does not exist")
     files, problems = scan([one.path for one in inputs if one.path is not None and one.symbol is None], options)
@@ -142,3 +138,8 @@ def scan_inputs(inputs: Sequence[Input], options: ReadOptions) -> tuple[list[Sou
         if one.frame is not None
     ]
     return sorted([*files, *frames], key=lambda file: file.path), problems
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path exists, if only as a link that leads nowhere; what a store holds is told when it is listed."""
+    return isinstance(path, ObjectPath) or os.path.lexists(path)

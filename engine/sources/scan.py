@@ -27,9 +27,11 @@ from engine.sources.formats.format import (
     sniff_format,
 )
 from engine.sources.formats.registry import data_suffixes
+from engine.sources.objects import copies_of, objects_below
 from engine.sources.options import ReadOptions
 from engine.sources.read import contained
 from engine.sources.vendors.lean_layout import CONTRACTS
+from engine.storage import ObjectPath
 
 WORKBOOKS = (".xls", ".xlsb", ".ods", ".numbers")
 SAVE_AS_CSV = "a spreadsheet: save its sheet as CSV (UTF-8)"
@@ -109,15 +111,29 @@ def list_files(paths: Iterable[Path | str]) -> tuple[dict[Path, bool], list[Prob
     """(file -> True if passed itself, False if found in a passed folder; problems of folders and linked folders)."""
     listed: dict[Path, bool] = {}
     problems: list[Problem] = []
-    for path in map(Path, paths):
-        if path.is_dir():
+    for path in (Path(one) if isinstance(one, str) else one for one in paths):
+        if isinstance(path, ObjectPath):
+            found, unlisted = copy_objects(path)
+            problems += unlisted
+        elif path.is_dir():
             found, unlisted = walk_files(path)
             problems += unlisted
         else:
             found = [path]
         for file in found:
-            listed[file] = listed.get(file, False) or file == path
+            listed[file] = listed.get(file, False) or str(file) == str(path)
     return listed, problems
+
+
+def copy_objects(place: ObjectPath) -> tuple[list[Path], list[Problem]]:
+    """(copies of the object of this name, or of data objects below it; problems: what is no data, or cannot be listed)."""
+    try:
+        found = objects_below(place)
+    except SourceError as error:
+        return [], [Problem(error.path, error.reason)]
+    reasons = {path: non_data_reason(path) for path, _ in found if path != place}
+    problems = [Problem(str(path), reason, ignored=True) for path, reason in reasons.items() if reason is not None]
+    return [*copies_of([one for one in found if reasons.get(one[0]) is None])], problems
 
 
 def walk_files(folder: Path) -> tuple[list[Path], list[Problem]]:
@@ -157,7 +173,7 @@ def walk_files(folder: Path) -> tuple[list[Path], list[Problem]]:
 
 def shown_path(path: Path) -> str:
     """A path as text; bytes of it that are not UTF-8 are written out in hexadecimal."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def identify_file(path: Path, options: ReadOptions, *, is_given: bool) -> SourceFile | Problem:

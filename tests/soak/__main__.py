@@ -1,15 +1,15 @@
 """Faults, injected again and again: kills, full disks, damaged files, readers under a writer, disconnects, mutated input files, threads on one session.
 
-    python -m tests.soak [--kills N] [--sizes N] [--truncations N] [--flips N] [--seconds N]
-                             [--disconnects N] [--inputs N] [--session-seconds N] [--restarts N] [--week SYMBOLS]
-                             [--json PATH]
+    python -m tests.soak [--kills N] [--object-kills N] [--sizes N] [--truncations N] [--flips N]
+                             [--seconds N] [--disconnects N] [--inputs N] [--session-seconds N] [--restarts N]
+                             [--week SYMBOLS] [--json PATH]
 
 Prints one line per kind of fault: how often it was injected, how often the outcome was wrong, what was seen, and what
 that bounds: 0 in N means a rate below 3 / N with 95 % confidence, for faults drawn as these were. Exits with 1 when anything
 was torn, mixed, lost, left behind or missed. A count of 0 leaves a kind out. What is hurt, and where, is the same in every run;
 at which instruction a kill arrives is not, and the more instants are try_reading the better.
 
-`kills`, `disk`, `damage`, `readers`, `disconnects`, `inputs`, `session`, `restarts` and `week` inject one kind of fault each; `story` makes what is exported.
+`kills`, `objects`, `disk`, `damage`, `readers`, `disconnects`, `inputs`, `session`, `restarts` and `week` inject one kind of fault each; `story` makes what is exported.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tests.soak.report import Line, heading, row
 # Where each kind lives and which counts it takes. By name: every child imports this module again, and needs one kind.
 KINDS = {
     "kills": ("tests.soak.kills", "kill_exports", ("kills",)),
+    "objects": ("tests.soak.objects", "kill_stored_exports", ("object_kills",)),
     "disk": ("tests.soak.disk", "fill_disks", ("sizes",)),
     "damage": ("tests.soak.damage", "damage_files", ("truncations", "flips")),
     "readers": ("tests.soak.readers", "read_under_writer", ("seconds",)),
@@ -79,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tests.soak", description="See the docstring of tests/soak/__main__.py."
     )
     parser.add_argument("--kills", type=_count, default=200, metavar="N", help="kill -9 of exports (default 200)")
+    parser.add_argument(
+        "--object-kills", type=_count, default=200, metavar="N", help="kill -9 of exports in a store (default 200)"
+    )
     parser.add_argument("--sizes", type=_count, default=20, metavar="N", help="full disks per exporter (default 20)")
     parser.add_argument("--truncations", type=_count, default=500, metavar="N", help="shortened files (default 500)")
     parser.add_argument("--flips", type=_count, default=500, metavar="N", help="turned bits (default 500)")

@@ -31,6 +31,7 @@ from engine.export.maintenance.verify import verify
 from engine.export.maintenance.verify_findings import try_reading
 from engine.export.tables import DATA_TABLES
 from engine.publish import remove_if_exists
+from engine.storage import ObjectPath, store_options
 from engine.store.snapshot import Snapshot
 
 from tests.soak.report import Line, first
@@ -100,8 +101,8 @@ class _Tally:
         return Line(f"kill -9 at a random instant, {kind}", self.times, self.counts.total(), seen, first(self.failures))
 
 
-def kill_exports(folder: Path, kills: int) -> list[Line]:
-    """Kill so many exports, every second one a full one.
+def kill_exports(folder: Path, kills: int, where: str = "") -> list[Line]:
+    """Kill so many exports, every second one a full one; `where` they go is said in the lines.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def kill_exports(folder: Path, kills: int) -> list[Line]:
         _kill_one(child, chronicle, target, share * median(seconds[-9:]), tallies[kind], full=kind == KINDS[0])
         skip = number % 4 < 2
         seconds.append(_check_next(chronicle, target, tallies[kind], full=kind == KINDS[0], skip=skip))
-    return [tally.line(kind) for kind, tally in tallies.items() if tally.times]
+    return [tally.line(f"{kind}{where}") for kind, tally in tallies.items() if tally.times]
 
 
 def _export_all(line: Connection) -> None:
@@ -183,7 +184,7 @@ def _check_next(chronicle: Chronicle, target: Path, tally: _Tally, *, full: bool
     if wrong:
         tally.add("next", "; ".join(wrong))
         # One fault is counted once: the next trial begins anew.
-        remove_if_exists(target)
+        _remove(target)
     chronicle.forget(generation)
     return taken
 
@@ -220,8 +221,21 @@ def _is_ahead(dataset: Dataset) -> bool:
 
 
 def _head(table: Path) -> int:
-    return int(DeltaTable(table).version())
+    return int(DeltaTable(str(table), storage_options=_options(table)).version())
 
 
 def _heads(target: Path) -> dict[str, pl.DataFrame]:
-    return {name: comparable(name, pl.scan_delta(str(target / name)).collect()) for name in DATA_TABLES}
+    options = _options(target)
+    return {
+        name: comparable(name, pl.scan_delta(str(target / name), storage_options=options).collect())
+        for name in DATA_TABLES
+    }
+
+
+def _options(place: Path) -> dict[str, str] | None:
+    return store_options() if isinstance(place, ObjectPath) else None
+
+
+def _remove(target: Path) -> None:
+    for path in target.rglob("*") if isinstance(target, ObjectPath) else [target]:
+        remove_if_exists(path)

@@ -25,12 +25,13 @@ ROOT = Path(__file__).parents[2]
 
 
 COUNTS = {
-    "kills": 0, "sizes": 0, "truncations": 0, "flips": 0, "seconds": 0, "disconnects": 0, "inputs": 0,
+    "kills": 0, "object-kills": 0, "sizes": 0, "truncations": 0, "flips": 0, "seconds": 0, "disconnects": 0, "inputs": 0,
     "session-seconds": 0, "restarts": 0, "week": 0,
 }  # fmt: skip
 EXPORTERS = len(DATASETS) + len(OUTPUT_FORMATS)
 KINDS = {
     "kills": ({"kills": 2}, [1, 1]),
+    "objects": ({"object-kills": 4}, [2, 2]),
     "disk": ({"sizes": 1}, [1] * EXPORTERS),
     "damage": ({"truncations": 3, "flips": 2}, [3, 2]),
     "readers": ({"seconds": 1}, [None] * (len(READERS) + 1)),
@@ -46,6 +47,7 @@ KINDS = {
     "kind",
     [
         "kills",
+        "objects",
         "readers",
         "disconnects",
         "inputs",

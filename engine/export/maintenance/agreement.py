@@ -22,10 +22,11 @@ from pathlib import Path
 
 import polars as pl
 
-from engine.export.dataset import scan_files
+from engine.export.dataset import polars_sources, scan_files
 from engine.export.maintenance.verify_findings import Finding
 from engine.export.tables import TABLES
 from engine.schema import IS_MISSING, TS, empty
+from engine.storage import polars_options, size_of
 
 SERIES = ("symbol", "price_type")
 BAR_COLUMNS = (*SERIES, "origin", "ts", "session", "n_base", "n_expected", "complete")
@@ -119,7 +120,7 @@ def bar_batches(tables: _Tables) -> Iterator[tuple[str, dict[str, list[Path]]]]:
     former, held = "", 0
     for folder, files in bar_folders(tables).items():
         interval, _, month = folder.partition("/")
-        size = sum(path.stat().st_size for path in files)
+        size = sum(size_of(path) for path in files)
         if batch and (interval != former or held + size > BYTES_AT_ONCE):
             yield former, batch
             batch, held = {}, 0
@@ -142,9 +143,16 @@ def read_bars(files_of_month: Mapping[str, Sequence[Path]]) -> pl.DataFrame:
         glob=False,
         missing_columns="insert",
         include_file_paths="file",
+        **polars_options(next(iter(month_of))),
     ).select(*BAR_COLUMNS, "file")
     month = pl.col("file").replace_strict(month_of, return_dtype=pl.String)
     return rows.select(*BAR_COLUMNS, month.alias("month")).collect()
+
+
+def scan_one(path: Path) -> pl.LazyFrame:
+    """Scan a Parquet file with the columns that it has."""
+    (source,) = polars_sources([path])
+    return pl.scan_parquet(source, hive_partitioning=False, glob=False, **polars_options(path))
 
 
 def check_months(tables: _Tables, interval: str, months: Sequence[str], bars: pl.DataFrame) -> Iterator[Finding]:
@@ -274,7 +282,7 @@ def check_row_totals(tables: _Tables, totals: Sequence[pl.DataFrame]) -> Iterato
     """Yield a finding where a symbol's source rows differ from `rows` in `symbols`; bars after as-of may be absent."""
     none = pl.DataFrame(schema={"symbol": pl.String, "count": pl.Int64, "last": TS, "has_bars": pl.Boolean})
     for path in (path for name in SOURCES for path in tables.paths.get(name, NO_FILE)):
-        by_symbol = pl.scan_parquet(path, hive_partitioning=False, glob=False).group_by("symbol")
+        by_symbol = scan_one(path).group_by("symbol")
         counted = by_symbol.agg(pl.len().cast(pl.Int64).alias("count"), pl.col("ts").max().alias("last"))
         totals = [*totals, counted.with_columns(pl.lit(value=False).alias("has_bars")).collect()]
     by_symbol_in_all = pl.concat([none, *totals]).group_by("symbol")

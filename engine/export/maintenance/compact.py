@@ -14,6 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
+from engine.arguments import location_of
 from engine.clock import Clock, WallClock
 from engine.export.damage import read_verified
 from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, commit_revision, open_dataset
@@ -72,6 +73,7 @@ def compact(target: Path, *, clock: Clock | None = None, lock_timeout: float = L
     ExportError
         No export, one that somebody else writes to, or a file that is damaged (it is never merged).
     """
+    target = location_of("target", target)
     dataset = open_dataset(target)
     if not any(small_files(dataset, table) for table in DATA_TABLES):
         return Compacted(dataset.revision, pl.DataFrame(schema=dict(MERGED)))
@@ -86,7 +88,7 @@ def compact(target: Path, *, clock: Clock | None = None, lock_timeout: float = L
         fresh = {table: draft.edited(table, *change) for table, change in changes.items() if change[1]}
         return RevisionPlan(fresh, former.revision)
 
-    revision = commit_revision(Path(target), merge, state, lock_timeout)
+    revision = commit_revision(target, merge, state, lock_timeout)
     return Compacted(revision, pl.DataFrame(report, schema=dict(MERGED)))
 
 

@@ -6,7 +6,7 @@ entries make a chain. The newest entry of `exports`, and a checkpoint that was m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +14,11 @@ import orjson
 
 from engine.export import delta_table
 from engine.export.damage import damage_error
+from engine.export.log_mirror import local_log_file
 from engine.export.maintenance.verify_findings import try_reading
 from engine.export.tables import TABLES
 from engine.publish import file_sha256, fsync, remove_if_exists
+from engine.storage import ObjectPath
 
 NOTE = "log_sha256"
 
@@ -25,7 +27,7 @@ Sums = dict[str, str]
 
 def log_file_sums(target: Path, since: Mapping[str, int], until: Mapping[str, int]) -> Sums:
     """SHA-256 by path of existing log entries and checkpoints, versions `since` (or 0) to `until` inclusive."""
-    paths = (
+    paths = [
         path
         for table, last in until.items()
         for version in range(since.get(table, 0), last + 1)
@@ -33,8 +35,23 @@ def log_file_sums(target: Path, since: Mapping[str, int], until: Mapping[str, in
             delta_table.log_entry_path(target / table, version),
             delta_table.checkpoint_path(target / table, version),
         )
-    )
+    ]
+    if isinstance(target, ObjectPath):
+        return sums_of_objects(target, paths)
     return {path.relative_to(target).as_posix(): file_sha256(path) for path in paths if path.is_file()}
+
+
+def sums_of_objects(target: Path, paths: Sequence[Path]) -> Sums:
+    """SHA-256 by path of log files in a store that exist; most of them are fetched, or made here, already."""
+    found = {}
+    for path in paths:
+        table, version = path.parent.parent, int(path.name[:20])
+        if path.suffix != ".json" and not delta_table.is_checkpoint_due(version):
+            continue
+        here = local_log_file(table, path.name)
+        if here is not None:
+            found[path.relative_to(target).as_posix()] = file_sha256(here)
+    return found
 
 
 def note(sums: Sums) -> dict[str, str]:

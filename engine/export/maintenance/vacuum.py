@@ -1,6 +1,6 @@
 """Remove old revisions: their files, where no revision that stays pins them, and their log entries.
 
-1. `recover` puts back what an export that did not end left.
+1. `recover` puts back what an export that did not end left (not in a store).
 2. `expire_revisions` writes `exports` anew, in which the revisions that go name no table any more: nobody can open
    them.
 3. Files that no revision pins are removed, then log entries that no pinned version needs.
@@ -30,12 +30,23 @@ from pathlib import Path
 import polars as pl
 
 from engine import __version__
+from engine.arguments import location_of
 from engine.clock import Clock, WallClock
 from engine.errors import ParameterError
 from engine.export import delta_table
+from engine.export.attempts import retry_overtaken
 from engine.export.damage import FILE_NAME
-from engine.export.dataset import STAGING, open_dataset, pinned_revisions, recover
+from engine.export.dataset import (
+    STAGING,
+    open_dataset,
+    pinned_revisions,
+    place_file,
+    read_exports,
+    recover,
+    staging_folder,
+)
 from engine.export.log_copies import replace_copies
+from engine.export.log_mirror import OvertakenError
 from engine.export.maintenance import log_sums
 from engine.export.parquet import stage
 from engine.export.revision_history import pinned_files, pinned_versions
@@ -43,6 +54,7 @@ from engine.export.tables import EXPORTS, TABLES
 from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, explained_errors, lock_target
 from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import Schema
+from engine.storage import ObjectPath
 
 REMOVED: Schema = {"table": pl.String(), "files": pl.Int64(), "bytes": pl.Int64(), "log_entries": pl.Int64()}
 _NO_LIST = pl.lit([], pl.List(pl.Null))
@@ -103,18 +115,27 @@ def vacuum(
         raise ParameterError(f"keep: received {keep}; valid: zero or more")
     if keep_revisions is not None and keep_revisions < 1:
         raise ParameterError(f"keep_revisions: received {keep_revisions}; valid: 1 or more")
+    target = location_of("target", target)
     open_dataset(target)
-    with locked_and_recovered(Path(target), lock_timeout) as exports:
-        log_sums.refuse_bad_logs(Path(target))
-        now = (clock or WallClock()).now().astimezone(dt.UTC)
-        kept = revisions_to_keep(exports, None if keep is None else now - keep, keep_revisions)
-        expired = [revision for revision in pinned_revisions(exports) if revision not in kept]
-        remaining = expire_revisions(Path(target), exports, expired, now) if expired else exports
-        removed = [remove_unpinned(Path(target), table, remaining) for table in TABLES]
-        if expired:
-            copy_remaining_log(Path(target), remaining)
-    frame = pl.DataFrame(removed, schema=dict(REMOVED)).filter((pl.col("files") > 0) | (pl.col("log_entries") > 0))
-    return Vacuumed(tuple(kept), tuple(expired), frame)
+
+    def clean() -> Vacuumed:
+        """Expire and remove on the head as it is now."""
+        with locked_and_recovered(target, lock_timeout) as exports:
+            log_sums.refuse_bad_logs(target)
+            now = (clock or WallClock()).now().astimezone(dt.UTC)
+            kept = revisions_to_keep(exports, None if keep is None else now - keep, keep_revisions)
+            expired = [revision for revision in pinned_revisions(exports) if revision not in kept]
+            remaining = expire_revisions(target, exports, expired, now) if expired else exports
+            removed = [remove_unpinned(target, table, remaining) for table in TABLES]
+            if expired and not isinstance(target, ObjectPath):
+                copy_remaining_log(target, remaining)
+        frame = pl.DataFrame(removed, schema=dict(REMOVED)).filter((pl.col("files") > 0) | (pl.col("log_entries") > 0))
+        return Vacuumed(tuple(kept), tuple(expired), frame)
+
+    if not isinstance(target, ObjectPath):
+        return clean()
+    with explained_errors(target):
+        return retry_overtaken(target, clean, lock_timeout)
 
 
 def copy_remaining_log(target: Path, exports: pl.DataFrame) -> None:
@@ -127,20 +148,28 @@ def copy_remaining_log(target: Path, exports: pl.DataFrame) -> None:
 
 @contextmanager
 def locked_and_recovered(target: Path, lock_timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[pl.DataFrame]:
-    """Hold an export's lock, roll back an unfinished export, yield its `exports` frame (context manager).
+    """Hold an export's lock, roll back an unfinished export (neither in a store), yield its `exports` frame.
 
     Raises
     ------
     ExportError
         Somebody else writes to it, or it cannot be read or written.
     """
+    if isinstance(target, ObjectPath):
+        # Heads and files of writers that are under way are not touched: the commit of `exports` decides who was first.
+        yield open_dataset(target).exports
+        return
     with explained_errors(target), lock_target(target, lock_timeout):
         recover(target)
         yield open_dataset(target).exports
 
 
 def unpinned_files(target: Path, table: str, exports: pl.DataFrame) -> list[Path]:
-    """Sorted files of a table with an export's file name that no unexpired revision pins; foreign files excluded."""
+    """Sorted files of a table with an export's file name that no unexpired revision pins; foreign files excluded.
+
+    In a store those of later revisions are left out, too: they may be of a writer that is under way.
+    """
+    latest = exports["revision"].item(-1) if isinstance(target, ObjectPath) else None
     pinned = {target / table / path for _, files in pinned_files(target, table, exports) for path in files}
     if table == "exports":
         pinned |= {target / table / path for path in current_exports_files(target)}
@@ -149,8 +178,8 @@ def unpinned_files(target: Path, table: str, exports: pl.DataFrame) -> list[Path
         for path in (target / table).rglob("*.parquet")
         if delta_table.LOG not in path.relative_to(target / table).parts
         and path not in pinned
-        and FILE_NAME.fullmatch(path.name)
-        and path.is_file()
+        and (name := FILE_NAME.fullmatch(path.name))
+        and (int(name[1]) <= latest if latest is not None else path.is_file())
     )
 
 
@@ -179,20 +208,19 @@ def expire_revisions(target: Path, exports: pl.DataFrame, expired: list[int], no
         for name in ("table_names", "table_versions")
     ]
     marked = exports.with_columns(lists)
-    staging = target / STAGING
-    make_durable_folders(staging)
-    (staged,) = stage("exports", marked, staging)
-    file = staged.at(exports["revision"].item(-1))
-    staged.staged.replace(target / "exports" / file.path)
-    fsync(target / "exports")
-    head = delta_table.newest_version(target / "exports")
-    pins = {table: pinned_versions(marked, table).values() for table in TABLES}
-    oldest = {table: min(versions) for table, versions in pins.items() if versions}
-    kept = log_sums.note(log_sums.sums_of_remaining_files(target, oldest))
-    notes = {"expired": ",".join(map(str, expired)), "engine_version": __version__, **kept}
-    former = delta_table.file_paths(target / "exports", head)
-    delta_table.commit(target / "exports", EXPORTS, [file], former, after=head, written_at=now, notes=notes)
-    remove_if_exists(staging)
+    head, former = delta_table.newest_version_and_files(target / "exports")
+    if not read_exports(target, former).equals(exports):
+        raise OvertakenError(f"{target}: another revision came meanwhile")
+    with staging_folder(target) as staging:
+        (staged,) = stage("exports", marked, staging)
+        file = staged.at(exports["revision"].item(-1))
+        place_file(staged, target / "exports" / file.path)
+        fsync(target / "exports")
+        pins = {table: pinned_versions(marked, table).values() for table in TABLES}
+        oldest = {table: min(versions) for table, versions in pins.items() if versions}
+        kept = log_sums.note(log_sums.sums_of_remaining_files(target, oldest))
+        notes = {"expired": ",".join(map(str, expired)), "engine_version": __version__, **kept}
+        delta_table.commit(target / "exports", EXPORTS, [file], former, after=head, written_at=now, notes=notes)
     delta_table.checkpoint_when_due(target / "exports", head + 1)
     return marked
 
@@ -205,7 +233,8 @@ def remove_unpinned(target: Path, table: str, exports: pl.DataFrame) -> dict[str
         path.unlink()
     for folder in sorted({path.parent for path in files}):
         fsync(folder)
-    folders = [path for path in (target / table).rglob("*") if path.is_dir()]
+    is_stored = isinstance(target, ObjectPath)  # where there are no folders
+    folders = [] if is_stored else [path for path in (target / table).rglob("*") if path.is_dir()]
     for folder in sorted(folders, reverse=True):
         if delta_table.LOG not in folder.relative_to(target / table).parts and not any(folder.iterdir()):
             folder.rmdir()

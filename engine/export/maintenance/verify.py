@@ -24,7 +24,7 @@ from pathlib import Path
 
 import polars as pl
 
-from engine.arguments import path_of
+from engine.arguments import location_of
 from engine.errors import DamageError, ExportError
 from engine.export import delta_table
 from engine.export.damage import FILE_NAME
@@ -32,6 +32,7 @@ from engine.export.dataset import STAGING, Dataset, open_dataset
 from engine.export.delta_table import DataFile
 from engine.export.file_statistics import differing_statistics, row_count
 from engine.export.log_copies import COPIES, read_copies
+from engine.export.log_mirror import forget_logs
 from engine.export.maintenance.agreement import cross_table_findings
 from engine.export.maintenance.content_batches import faulty_folders
 from engine.export.maintenance.log_sums import altered_log_files
@@ -40,6 +41,7 @@ from engine.export.parquet import column_statistics
 from engine.export.revision_history import pinned_files
 from engine.export.tables import ADDED, KEYS, LATER, PARTITION, SORT, TABLES, sorted_rows
 from engine.publish import file_sha256
+from engine.storage import ObjectPath, sized
 
 CHUNK_BYTES = 1 << 20
 # With one of these a file's rows cannot be compared with other tables.
@@ -70,7 +72,9 @@ def verify(target: Path, revision: int | None = None, *, quick: bool = False) ->
     ExportError
         `target` is no export, or has no such revision.
     """
-    target = path_of("target", target)
+    target = location_of("target", target)
+    if isinstance(target, ObjectPath):
+        forget_logs(target)  # what the store has now is looked at
     if not any((target / name / delta_table.LOG).is_dir() for name in TABLES):
         raise ExportError(f"{target}: is no export (it has no table with a log); valid: a folder that `--export` wrote")
     try:
@@ -125,7 +129,10 @@ def check_export(check: _Check) -> Iterator[Finding]:
             {table} if logs else set()
         )
     if not check.quick:
-        paths = {table: [check.target / table / path for path in files] for table, files in whole.items()}
+        paths = {
+            table: [sized(check.target / table / file.path, file.size) for file in files.values()]
+            for table, files in whole.items()
+        }
         entry = check.chosen.exports.row(-1, named=True)
         found, why = try_reading(lambda: list(cross_table_findings(check.target, paths, broken, entry)))
         if found is None:

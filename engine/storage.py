@@ -1,0 +1,261 @@
+"""Exports and sources in object stores: paths of objects, with what the rest of the package does with a path.
+
+`ObjectPath` is a `pathlib.Path` whose reads, lists and writes go to the store, by obstore (the Rust crate object_store,
+which Polars and Delta Lake use too: it signs, retries with back-off, and reads ranges). It cannot be opened as a file of
+this system: whatever asks for its place on the disk gets a TypeError, so nothing is ever written under `./s3:`.
+
+Credentials, region and endpoint come from the environment, as all three libraries read it: `AWS_ACCESS_KEY_ID`,
+`AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL` (or an instance's role);
+`GOOGLE_APPLICATION_CREDENTIALS`; `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PosixPath
+from typing import Any, NamedTuple, NoReturn
+
+from engine.errors import ParameterError
+from engine.urls import url_of
+
+INSTALL = "pip install 'session-engine[objects]'"
+# What decides which store a URL leads to, and who asks.
+_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
+
+
+class ObjectStat(NamedTuple):
+    """Size in bytes, time of writing and content tag of an object; the first under the names of `Path.stat`."""
+
+    st_size: int
+    st_mtime: float
+    st_mtime_ns: int
+    tag: str
+
+
+class ObjectPath(PosixPath):
+    """Path of an object, or of a prefix that holds some, in an object store: `s3://bucket/key`.
+
+    Text of it is the URL. A folder is a prefix with an object below it: folders are neither made nor removed.
+    """
+
+    size: int | None = None  # in bytes, where whoever made the path knows it
+
+    def sized(self, size: int) -> ObjectPath:
+        """The path itself, with the size of its object."""
+        self.size = size
+        return self
+
+    @property
+    def bucket(self) -> str:
+        """Scheme and bucket: `s3://lake` of `s3://lake/out/bars`."""
+        return f"{self.parts[0]}//{self.parts[1]}"
+
+    @property
+    def key(self) -> str:
+        """Name of the object in its bucket: `out/bars` of `s3://lake/out/bars`."""
+        return "/".join(self.parts[2:])
+
+    def __str__(self) -> str:
+        # What `relative_to` gives is of this class, too, and no URL.
+        if not self.parts or not self.parts[0].endswith(":"):
+            return "/".join(self.parts) or "."
+        return f"{self.parts[0]}//{'/'.join(self.parts[1:])}"
+
+    def __repr__(self) -> str:
+        return f"ObjectPath({str(self)!r})"
+
+    def __fspath__(self) -> NoReturn:
+        raise TypeError(f"{self} is in an object store, and has no place in this file system")
+
+    def as_posix(self) -> str:
+        """The URL."""
+        return str(self)
+
+    def absolute(self) -> ObjectPath:
+        """The path itself."""
+        return self
+
+    def resolve(self, strict: bool = False) -> ObjectPath:  # noqa: FBT001, FBT002 - as pathlib has it
+        """The path itself."""
+        del strict
+        return self
+
+    def stat(self, *, follow_symlinks: bool = True) -> ObjectStat:  # type: ignore[override]
+        """Size and time of an object; FileNotFoundError for a prefix, or where there is nothing."""
+        del follow_symlinks
+        with store_errors(self):
+            return _stat_of(_obstore().head(_store(self.bucket), self.key))
+
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether there is an object of this name, or one below it."""
+        del follow_symlinks
+        return self.is_file() or self.is_dir()
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether there is an object of this name."""
+        del follow_symlinks
+        if not self.key:
+            return False
+        try:
+            self.stat()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether there is an object below this name."""
+        del follow_symlinks
+        return next(self.walk_objects(), None) is not None
+
+    def is_symlink(self) -> bool:
+        """False: stores have no links."""
+        return False
+
+    def read_bytes(self) -> bytes:
+        """Content of the object; FileNotFoundError when there is none."""
+        with store_errors(self):
+            return bytes(_obstore().get(_store(self.bucket), self.key).bytes())
+
+    def read_range(self, start: int, end: int) -> bytes:
+        """Bytes of the object from `start` to before `end`, in one request."""
+        with store_errors(self):
+            return bytes(_obstore().get_range(_store(self.bucket), self.key, start=start, end=end))
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
+        """Content of the object as text."""
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
+
+    def write_bytes(self, data: Any) -> int:  # noqa: ANN401 - as pathlib has it
+        """Write the object whole, in place of one that is there; return the number of bytes."""
+        with store_errors(self):
+            _obstore().put(_store(self.bucket), self.key, bytes(data))
+        return len(data)
+
+    def create(self, data: bytes) -> None:
+        """Write the object unless there is one, by a conditional put; FileExistsError where there is."""
+        with store_errors(self):
+            _obstore().put(_store(self.bucket), self.key, data, mode="create")
+
+    def upload(self, file: Path) -> None:
+        """Write the object whole with the bytes of a file of this system; a large one in parts."""
+        with store_errors(self):
+            _obstore().put(_store(self.bucket), self.key, file)
+
+    def download(self, file: Path) -> None:
+        """Write the object's bytes into a new file of this system, a piece at a time."""
+        with file.open("xb") as out:
+            for piece in self.pieces():
+                out.write(piece)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the object's bytes, a piece at a time, of one request."""
+        with store_errors(self):
+            content = _obstore().get(_store(self.bucket), self.key)
+            for piece in content.stream():
+                yield bytes(piece)
+
+    def unlink(self, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as pathlib has it
+        """Delete the object; S3 does not tell where there was none, other stores may."""
+        try:
+            with store_errors(self):
+                _obstore().delete(_store(self.bucket), self.key)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def iterdir(self) -> Generator[ObjectPath, None, None]:
+        """Yield the objects and prefixes directly below."""
+        with store_errors(self):
+            listed = _obstore().list_with_delimiter(_store(self.bucket), prefix=self.key or None)
+        for prefix in listed["common_prefixes"]:
+            yield ObjectPath(self.bucket, prefix)
+        for found in listed["objects"]:
+            yield ObjectPath(self.bucket, found["path"])
+
+    def walk_objects(self) -> Iterator[tuple[ObjectPath, ObjectStat]]:
+        """Yield every object below, with its size and time, by one list request a thousand."""
+        with store_errors(self):
+            for batch in _obstore().list(_store(self.bucket), prefix=self.key or None):
+                for found in batch:
+                    yield ObjectPath(self.bucket, found["path"]), _stat_of(found)
+
+    def list_after(self, after: ObjectPath | None) -> Iterator[ObjectPath]:
+        """Yield the objects below whose names come after that of an object; all of them where it is None."""
+        with store_errors(self):
+            offset = None if after is None else after.key
+            for batch in _obstore().list(_store(self.bucket), prefix=self.key or None, offset=offset):
+                for found in batch:
+                    yield ObjectPath(self.bucket, found["path"])
+
+    def glob(self, pattern: str) -> Generator[ObjectPath, None, None]:
+        """Yield what is directly below and has a name like the pattern, which has no `/`."""
+        return (path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
+
+    def rglob(self, pattern: str) -> Generator[ObjectPath, None, None]:
+        """Yield the objects at any depth below whose name is like the pattern; their prefixes are left out."""
+        return (path for path, _ in self.walk_objects() if fnmatch.fnmatchcase(path.name, pattern))
+
+
+def sized(path: Path, size: int) -> Path:
+    """The path; one of an object knows its size from then on."""
+    return path.sized(size) if isinstance(path, ObjectPath) else path
+
+
+def size_of(path: Path) -> int:
+    """Size of a file or an object in bytes; of an object without a request where it is known."""
+    return path.size if isinstance(path, ObjectPath) and path.size is not None else path.stat().st_size
+
+
+def polars_options(path: Path | str) -> dict[str, Any]:
+    """Arguments of Polars' readers for a path or URL of a store: credentials are those of the environment; else none."""
+    is_stored = isinstance(path, ObjectPath) or url_of(path) is not None
+    return {"storage_options": store_options(), "credential_provider": None} if is_stored else {}
+
+
+def store_options() -> dict[str, str]:
+    """Options beyond the environment: an endpoint that `AWS_ENDPOINT_URL` names by `http://` is asked without TLS."""
+    is_plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    return {"allow_http": "true"} if is_plain else {}
+
+
+@contextmanager
+def store_errors(path: ObjectPath) -> Iterator[None]:
+    """Turn an error of the store into an OSError that names the object; FileNotFoundError where there is none."""
+    exceptions = _obstore().exceptions
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such object") from error
+    except exceptions.AlreadyExistsError as error:
+        raise FileExistsError(f"{path}: exists") from error
+    except exceptions.BaseError as error:
+        # The rest is the library's own debug output, with every header of the request.
+        raise OSError(f"{path}: {str(error).partition(chr(10))[0]}") from error
+
+
+def _stat_of(found: Mapping[str, Any]) -> ObjectStat:
+    written = found["last_modified"].timestamp()
+    return ObjectStat(found["size"], written, int(written * 1e9), found["e_tag"] or "")
+
+
+def _obstore() -> Any:  # noqa: ANN401 - a module of an extra
+    try:
+        import obstore.store  # noqa: PLC0415 - an extra, and slow to load
+    except ImportError as error:
+        raise ParameterError(f"objects in a store need obstore, which is not installed: {INSTALL}") from error
+    return obstore
+
+
+def _store(bucket: str) -> Any:  # noqa: ANN401 - of an extra
+    variables = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_VARIABLES)))
+    return _open_store(bucket, variables)
+
+
+@functools.lru_cache(maxsize=32)
+def _open_store(bucket: str, variables: tuple[tuple[str, str], ...]) -> Any:  # noqa: ANN401 - of an extra
+    del variables  # obstore reads them itself
+    return _obstore().store.from_url(bucket, client_options=store_options())
