@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from benchmarks.accuracy import situations
-from benchmarks.accuracy.__main__ import CAUSES, report, seeds_of
+from benchmarks.accuracy.__main__ import CAUSES, jobs, report, seeds_of
 from benchmarks.accuracy.faults import KINDS, faults
 from benchmarks.accuracy.results import LIQUIDITY, Results, class_of, per_thousand, wilson
 
@@ -66,6 +66,11 @@ def test_faults_are_of_the_kinds_that_the_report_shows_and_change_the_rows() -> 
     assert all(not one.rows.equals(rows) for one in planted)
     spans = [one for one in planted if one.start is not None]
     assert all(isinstance(one.start, dt.datetime) for one in spans)
+
+
+def test_jobs_are_functions_that_a_worker_can_import() -> None:
+    names = {job.func.__module__ for some in jobs(range(3, 4), quick=False).values() for job in some}
+    assert names and not [name for name in names if name.endswith("__main__")]
 
 
 def test_readme_quotes_figures_of_the_page() -> None:

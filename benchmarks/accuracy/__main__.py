@@ -12,10 +12,9 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
-from benchmarks.accuracy import faults, folders, simulator, situations
+from benchmarks.accuracy import faults, folders, made_up, simulator, situations
 from benchmarks.accuracy.results import LENGTHS, LIQUIDITY, PEERS, Results, table_by, table_of_alarms, table_of_kinds
 
 PAGE = Path(__file__).parents[2] / "docs" / "accuracy.md"
@@ -23,29 +22,6 @@ BEGIN, END = "<!-- figures: python -m benchmarks.accuracy --write -->\n", "<!-- 
 DEVELOPMENT, PUBLISHED = range(1, 6), range(101, 102)
 CAUSES = {kind: (kind,) for kind in situations.KINDS}
 Job = Callable[[], Results]
-
-
-def made_up_faults(seed: int, rates: tuple[float, ...]) -> Results:
-    """Results of faults in situations: markets of each rate, alone and beside others."""
-    parts = []
-    for number, rate in enumerate(rates):
-        for code, sessions, symbols in (("XNYS", 10, 1), ("FX", 6, 3), ("24/7", 6, 1)):
-            rng = np.random.default_rng([seed, 99, number, symbols])
-            made = situations.feed(code, [rate] * symbols, sessions, rng)
-            session = pl.DataFrame(
-                {"ts": made.grid, "session": np.repeat(np.arange(sessions), [len(day) for day in made.days])}
-            )
-            dates = [day[len(day) // 2].item().date() for day in made.days]
-            of_slot = session.select(
-                pl.col("ts").dt.replace_time_zone("UTC"),
-                pl.col("session").replace_strict(dict(enumerate(dates)), return_dtype=pl.Date),
-                pl.lit(value=True).alias("inside"),
-            )
-            feed = {name: rows.join(of_slot, on="ts", how="left") for name, rows in made.frames().items()}
-            if feed:
-                names = list(feed)[:1]
-                parts.append(faults.judged(situations.SOURCE, code, feed, names, rng, beside=symbols > 1))
-    return Results.joined(parts)
 
 
 def jobs(seeds: range, *, quick: bool) -> dict[str, list[Job]]:
@@ -64,7 +40,7 @@ def jobs(seeds: range, *, quick: bool) -> dict[str, list[Job]]:
             *(partial(folders.cut_runs, folder, seed, 1 if quick else 2) for folder in real for seed in seeds),
         ],
         "faults": [
-            *(partial(made_up_faults, seed, rates[:1] if quick else rates) for seed in once),
+            *(partial(made_up.with_faults, seed, rates[:1] if quick else rates) for seed in once),
             *(partial(folders.with_faults, folder, seed, 1 if quick else 3) for folder in real for seed in once[:1]),
         ],
         "untouched": [partial(folders.untouched, folder) for folder in untouched],
@@ -72,15 +48,12 @@ def jobs(seeds: range, *, quick: bool) -> dict[str, list[Job]]:
     }  # fmt: skip
 
 
-def run(job: Job) -> Results:
-    return job()
-
-
 def run_all(parts: dict[str, list[Job]], workers: int) -> dict[str, Results]:
+    """Results of each part; no job is a function of this module, which a worker cannot import by its name `__main__`."""
     if workers == 1:
-        return {name: Results.joined([run(job) for job in some]) for name, some in parts.items()}
+        return {name: Results.joined([job() for job in some]) for name, some in parts.items()}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        asked = {name: [pool.submit(run, job) for job in some] for name, some in parts.items()}
+        asked = {name: [pool.submit(job) for job in some] for name, some in parts.items()}
         return {name: Results.joined([one.result() for one in some]) for name, some in asked.items()}
 
 
