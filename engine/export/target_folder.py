@@ -14,7 +14,7 @@ from engine.errors import EngineError, ExportError
 from engine.export import delta_table
 from engine.export.damage import REMEDY, damage_error, is_refused
 from engine.export.log_check import GONE, explained_log_errors
-from engine.export.tables import EXPORTS
+from engine.export.tables import EXPORTS, TABLES
 from engine.publish import make_durable_folders
 from engine.storage import ObjectPath
 
@@ -104,5 +104,19 @@ def explained_errors(target: Path, remedy: str = REMEDY) -> Iterator[None]:
     except EngineError:
         raise
     except (OSError, DeltaError, pl.exceptions.PolarsError) as error:
-        text = f"{target}: {error}"
+        checkpoint = unreadable_checkpoint(target) if isinstance(error, DeltaError) else None
+        text = f"{target}: {error}" if checkpoint is None else f"{checkpoint}: the checkpoint cannot be read ({error})"
         raise ExportError(text if is_refused(error) or not remedy else f"{text}; {remedy}") from error
+
+
+def unreadable_checkpoint(target: Path) -> Path | None:
+    """First checkpoint of an export on this file system that is no Parquet file; None if there is none."""
+    if isinstance(target, ObjectPath):
+        return None
+    for table in TABLES:
+        for path in delta_table.checkpoint_paths(target / table).values():
+            try:
+                pl.read_parquet_schema(path)
+            except (OSError, pl.exceptions.PolarsError):
+                return path
+    return None
