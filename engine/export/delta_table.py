@@ -77,6 +77,9 @@ def is_table(table: Path) -> bool:
 
 def log_entries(table: Path) -> dict[int, Path]:
     """Paths of the log entries in a table's log by version, ascending; {} without a log. The files are not read."""
+    is_local = not isinstance(table, ObjectPath)
+    if is_local and not os.path.isdir(table / LOG):  # noqa: PTH112 - False too for a path that is too long
+        return {}
     found = sorted((table / LOG).glob("*.json"))
     return {int(path.stem): path for path in found if path.stem.isdecimal()}
 
