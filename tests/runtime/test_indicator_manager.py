@@ -128,7 +128,7 @@ def expected_history(data: SymbolSessionData) -> dict[str, dict[str, object]]:
     today = data._snapshot.current_session
     found = {}
     for interval in (data.base_interval, *data.derived_intervals) if today else ():
-        rows = session_baseline(in_slots(data, interval), today, data.history_sessions)
+        rows = session_baseline(in_slots(data, interval), today, data.history_sessions or histories.ALL_SESSIONS)
         if rows.height:
             found[interval] = rows.drop("series").row(0, named=True)
     return found
