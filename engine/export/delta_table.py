@@ -48,6 +48,12 @@ TYPES: Mapping[pl.DataType | DataTypeClass, str] = {
 }
 
 
+KEPT_STATISTICS = 64  # of one version of a table each: those of the last revisions that were asked
+
+# By table and version: the state of its log, and what was read of it.
+_statistics: dict[tuple[str, int], tuple[frozenset[tuple[str, int, int, int]], pl.DataFrame]] = {}
+
+
 @dataclass(frozen=True)
 class DataFile:
     """A Parquet file of a table.
@@ -114,8 +120,31 @@ def newest_version_and_files(table: Path) -> tuple[int, list[str]]:
 
 
 def file_statistics(table: Path, version: int) -> pl.DataFrame:
-    """One row per file of a version: `path, num_records`, `min.*`, `max.*`, `null_count.*` (from the log)."""
-    return _actions(_open(table, version))
+    """One row per file of a version: `path, num_records`, `min.*`, `max.*`, `null_count.*` (from the log).
+
+    A log on this file system is read once per process, as long as none of its files changes.
+    """
+    if isinstance(table, ObjectPath):
+        return _actions(_open(table, version))
+    key = (str(table), version)
+    state = log_state(table)
+    known = _statistics.pop(key, None)
+    if known is None or known[0] != state:
+        known = state, _actions(_open(table, version))
+    _statistics[key] = known  # the last one to be dropped
+    while len(_statistics) > KEPT_STATISTICS:
+        _statistics.pop(next(iter(_statistics)), None)
+    return known[1]
+
+
+def log_state(table: Path) -> frozenset[tuple[str, int, int, int]]:
+    """Name, inode, size and time of change of every file in a table's log on this file system; empty without a log."""
+    try:
+        with os.scandir(table / LOG) as entries:
+            states = [(entry.name, entry.stat()) for entry in entries]
+    except OSError:
+        return frozenset()
+    return frozenset((name, found.st_ino, found.st_size, found.st_mtime_ns) for name, found in states)
 
 
 def files_by_version(table: Path, versions: Sequence[int]) -> Iterator[tuple[int, dict[str, DataFile]]]:
