@@ -21,7 +21,9 @@ from polars.testing import assert_frame_equal
 
 from tests.runtime.live_world import MINUTE, OPEN, Morning, bars, configured
 
-COMPONENTS = {"DataProcessor", "IndicatorManager", "DataQualityManager", "GapFiller", "SessionCoordinator"}
+COMPONENTS = {
+    "DataProcessor", "IndicatorManager", "Histories", "DataQualityManager", "GapFiller", "SessionCoordinator",
+}  # fmt: skip
 INDICATORS = (("sma(3)", "1m"), ("ema(3)", "1m"), ("ema(2)", "5m"))
 DATE = OPEN.date()
 
@@ -59,7 +61,8 @@ class Runtime:
     def tables(self) -> dict[str, pl.DataFrame]:
         tables = self.session.snapshot().tables()
         values = {i: self.session.get_symbol_data("A").indicator_values(i) for i in ("1m", "5m")}
-        return {**{name: tables[name].drop("revision", strict=False) for name in tables}, **values}
+        history = pl.DataFrame({"history": [str(self.session.get_symbol_data("A").historical_indicators)]})
+        return {**{name: tables[name].drop("revision", strict=False) for name in tables}, **values, "history": history}
 
 
 def rolled_back(runtime: Runtime, minute: int) -> None:
