@@ -251,8 +251,12 @@ def _obstore() -> Any:  # noqa: ANN401 - a module of an extra
 
 
 def _store(bucket: str) -> Any:  # noqa: ANN401 - of an extra
-    variables = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_VARIABLES)))
-    return _open_store(bucket, variables)
+    return _open_store(bucket, store_variables())
+
+
+def store_variables() -> tuple[tuple[str, str], ...]:
+    """Variables of the environment, (name, value) sorted by name, that stores are opened with."""
+    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_VARIABLES)))
 
 
 @functools.lru_cache(maxsize=32)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from engine.errors import EngineError, ExportError, QueryError
+from engine.storage import store_variables
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,6 +61,7 @@ class Child:
     """
 
     def __init__(self) -> None:
+        self._variables = store_variables()
         self._process: subprocess.Popen[bytes] | None = start_process()
 
     def __enter__(self) -> Self:
@@ -81,9 +83,11 @@ class Child:
             process.communicate()
 
     def restart_if_ended(self) -> subprocess.Popen[bytes]:
-        """The running process; another one, started now, where the last one was closed or died."""
-        if self._process is None or self._process.poll() is not None:
+        """The running process; another one, started now, where the last one has ended or has other credentials."""
+        # A process keeps the environment that it was started with.
+        if self._process is None or self._process.poll() is not None or self._variables != store_variables():
             self.close()
+            self._variables = store_variables()
             self._process = start_process()
         return self._process
 

@@ -88,6 +88,16 @@ def test_sql_reads_an_export_in_a_store(session, store, tmp_path):
         assert con.sql("SELECT count(*) FROM ticks").fetchall() == [(2,)]
 
 
+def test_sql_of_a_process_that_got_its_credentials_after_a_first_question(session, store, tmp_path, monkeypatch):
+    put(session, store)
+    put(session, tmp_path / "out")
+    with monkeypatch.context() as before:
+        before.delenv("AWS_ACCESS_KEY_ID")
+        before.delenv("AWS_SECRET_ACCESS_KEY")
+        count = engine.sql(tmp_path / "out", "SELECT count(*) FROM bars").item()
+    assert engine.sql(store, "SELECT count(*) FROM bars").item() == count
+
+
 def test_sql_sees_nothing_of_the_store_but_the_pinned_files(session, store):
     put(session, store)
     for place in (f"{store}/exports/_delta_log/*.json", f"{store}/bars/*/*/*.parquet", "pinned://exports/../bars"):
