@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import stat
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -21,14 +20,13 @@ from engine.arguments import location_of
 from engine.errors import ExportError
 from engine.export.damage import FILE_NAME, HASHED_BYTES, check_file
 from engine.query.pinned_object import ObjectContent, PinnedObject
+from engine.query.read_only_file import ReadOnlyFile, refuse_change
 from engine.query.request import PROTOCOL, SCHEME
 from engine.storage import ObjectPath
 
 
-class PinnedFile:
-    """An open file whose read position belongs to the thread that set it.
-
-    DuckDB shares one handle between its threads, and each of them seeks before it reads.
+class PinnedFile(ReadOnlyFile):
+    """An open file on disk.
 
     Parameters
     ----------
@@ -38,30 +36,17 @@ class PinnedFile:
         What messages call it.
     """
 
-    mode = "rb"
-
     def __init__(self, path: Path, name: str) -> None:
         try:
             self._fd = os.open(path, os.O_RDONLY)
         except OSError as error:
             # The path stays on this machine: the message goes to whoever asked the question.
             raise FileNotFoundError(f"{name}: {error.strerror}") from None
-        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+        opened = os.fstat(self._fd)
+        if not stat.S_ISREG(opened.st_mode):
             self.close()
             raise FileNotFoundError(f"{name}: is no file")
-        self._name = name
-        self._at = threading.local()
-        self.size = os.fstat(self._fd).st_size
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the calling thread's read position relative to start, position or end; return it."""
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self.size}[whence]
-        self._at.position = origin + offset
-        return self.tell()
-
-    def tell(self) -> int:
-        """Read position of the calling thread in bytes; 0 before its first seek or read."""
-        return int(getattr(self._at, "position", 0))
+        super().__init__(name, opened.st_size)
 
     def read(self, count: int = -1) -> bytes:
         """Read up to `count` bytes (negative: to the end) from the calling thread's position, and advance it."""
@@ -71,27 +56,8 @@ class PinnedFile:
         # One system call gives at most 2 GiB, and fewer bytes when a signal arrives.
         while len(content) < wanted and (more := os.pread(self._fd, wanted - len(content), begin + len(content))):
             content += more
-        self._at.position = begin + len(content)
+        self.seek(begin + len(content))
         return content
-
-    def readable(self) -> bool:
-        """True: the file can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """True: the read position can be set."""
-        return True
-
-    def writable(self) -> bool:
-        """False: the file is read only."""
-        return False
-
-    def write(self, data: bytes) -> NoReturn:
-        """Write nothing; always raise PermissionError."""
-        _refuse(self._name, f"{len(data)} bytes to write")
-
-    def flush(self) -> None:
-        """Do nothing: no byte is ever buffered."""
 
     def close(self) -> None:
         """Close the file descriptor; a second call does nothing."""
@@ -128,7 +94,7 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
     def open(self, path: str, mode: str = "rb", **_: object) -> PinnedFile | PinnedObject:
         """Open a pinned name for reading; PermissionError for modes but `rb`, `r`, FileNotFoundError if not pinned."""
         if mode not in ("rb", "r"):
-            _refuse(path, f"opening it with mode {mode!r}")
+            refuse_change(path, f"opening it with mode {mode!r}")
         place = self._path(path)
         if isinstance(place, ObjectPath):
             return PinnedObject(self._content(path, place), path)
@@ -203,7 +169,7 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
             raise FileNotFoundError(f"{path}: no such file") from None
 
     def _refuse_change(self, *paths: object, **_: object) -> NoReturn:
-        _refuse(", ".join(map(str, paths)), "changing it")
+        refuse_change(", ".join(map(str, paths)), "changing it")
 
     # Everything by which fsspec changes files, or copies them to or from the machine's own file system.
     rm = rm_file = _rm = rmdir = mv = rename = move = copy = cp = cp_file = touch = mkdir = makedirs = mkdirs = (
@@ -211,7 +177,3 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
     )
     makedir = delete = put = put_file = upload = get = get_file = download = pipe = pipe_file = _refuse_change
     write_bytes = write_text = start_transaction = _refuse_change
-
-
-def _refuse(name: str, what: str) -> NoReturn:
-    raise PermissionError(f"{name}: {what} is refused, the tables are read only")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
-from typing import NoReturn
 
+from engine.query.read_only_file import ReadOnlyFile
 from engine.storage import ObjectPath
 
 TAIL_BYTES = 1 << 16  # a Parquet footer and the index before it, mostly
@@ -54,8 +53,8 @@ class ObjectContent:
         return None
 
 
-class PinnedObject:
-    """An open object whose read position belongs to the thread that set it, as that of `pinned.PinnedFile`.
+class PinnedObject(ReadOnlyFile):
+    """An open object.
 
     Parameters
     ----------
@@ -64,49 +63,16 @@ class PinnedObject:
         What messages call it.
     """
 
-    mode = "rb"
-
     def __init__(self, content: ObjectContent, name: str) -> None:
+        super().__init__(name, content.size)
         self._content = content
-        self._name = name
-        self._at = threading.local()
-        self.size = content.size
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the calling thread's read position relative to start, position or end; return it."""
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self.size}[whence]
-        self._at.position = origin + offset
-        return self.tell()
-
-    def tell(self) -> int:
-        """Read position of the calling thread in bytes; 0 before its first seek or read."""
-        return int(getattr(self._at, "position", 0))
 
     def read(self, count: int = -1) -> bytes:
         """Read up to `count` bytes (negative: to the end) from the calling thread's position, and advance it."""
         begin = self.tell()
         content = self._content.read(begin, self.size if count < 0 else begin + count)
-        self._at.position = begin + len(content)
+        self.seek(begin + len(content))
         return content
-
-    def readable(self) -> bool:
-        """True: the object can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """True: the read position can be set."""
-        return True
-
-    def writable(self) -> bool:
-        """False: the object is read only."""
-        return False
-
-    def write(self, data: bytes) -> NoReturn:
-        """Write nothing; always raise PermissionError."""
-        raise PermissionError(f"{self._name}: {len(data)} bytes to write is refused, the tables are read only")
-
-    def flush(self) -> None:
-        """Do nothing: no byte is ever buffered for writing."""
 
     def close(self) -> None:
         """Do nothing: there is no handle."""
