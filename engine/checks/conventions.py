@@ -36,6 +36,7 @@ from engine.checks.other_calendars import (
 from engine.checks.remedies import any_of, shift_option
 from engine.checks.round_times import ROUND_TIMES_MEASURED, round_as_stamped
 from engine.checks.stamp_check import interval_findings, stamp_findings
+from engine.checks.stamp_steps import stamp_steps_finding, steps_in_words
 from engine.interval import Interval
 from engine.quality.contiguous_runs import Floats
 from engine.schema import empty
@@ -462,24 +463,16 @@ def lag_finding(row: Row, zone: str) -> Row:
 
 
 def step_lag_finding(row: Row) -> Row:
-    """Build the `stamp` finding of a series that moves 1 to 3 steps after, or before, the others; `value` is the steps."""
+    """Build the `stamp` finding of a series that moves 1 to 3 steps after, or before, the others; `count` is the moves."""
     steps = round(row["lag"] / Interval.parse(row["interval"]).seconds)
-    by = "one step" if abs(steps) == 1 else f"{abs(steps)} steps"
-    side = "late" if steps > 0 else "early"
-    is_end = steps == 1
-    return {
-        **{name: row[name] for name in SERIES},
-        "check_name": "stamp",
-        "severity": "error" if abs(steps) == 1 else "warning",
-        "count": row["moves"],
-        "value": float(steps),
-        "message": f"Stamps are {by} ({row['interval']}) {side} against the other series"
-        + (": they mark the end of each bar, and are read as its start." if is_end else "."),
-        "evidence": lag_evidence(row, by),
-        "remedy": "--stamp end"
-        if is_end
-        else "ask the vendor what a stamp marks, and move the stamps before they are read",
-    }
+    return stamp_steps_finding(
+        row,
+        steps,
+        shown_by="against the other series",
+        count=row["moves"],
+        evidence=lag_evidence(row, steps_in_words(steps)),
+        remedy="ask the vendor what a stamp marks, and move the stamps before they are read",
+    )
 
 
 def lag_evidence(row: Row, by: str) -> str:

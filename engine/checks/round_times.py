@@ -20,6 +20,7 @@ from engine.checks.check import SERIES, Frames, MeasureInput, Measurement
 from engine.checks.clock_profile import MINUTE_US
 from engine.checks.remedies import ASK_WHAT_IS_MARKED, any_of, shift_option
 from engine.checks.sanity import Bars, session_bars
+from engine.checks.stamp_steps import stamp_steps_finding, steps_in_words
 from engine.interval import Interval
 from engine.keys import Ints
 from engine.quality.contiguous_runs import Floats
@@ -159,27 +160,21 @@ def round_as_stamped(sums: pl.DataFrame) -> pl.DataFrame:
 
 
 def round_finding(row: Row) -> Row:
-    """Build the `stamp` finding of a row of `ROUND_LAGS`: one step is an error, 2 and 3 a warning; `value` is the steps."""
-    steps, step = row["lag"], Interval.parse(row["interval"]).seconds
-    by = "one step" if abs(steps) == 1 else f"{abs(steps)} steps"
-    side = "late" if steps > 0 else "early"
-    is_end = steps == 1
-    return {
-        **{name: row[name] for name in SERIES},
-        "check_name": "stamp",
-        "severity": "error" if abs(steps) == 1 else "warning",
-        "count": row["marks"],
-        "value": float(steps),
-        "message": f"Stamps are {by} ({row['interval']}) {side} by the activity at full and half hours"
-        + (": they mark the end of each bar, and are read as its start." if is_end else "."),
-        "evidence": round_evidence(row),
-        "remedy": "--stamp end" if is_end else any_of(shift_option(-steps * step), ASK_WHAT_IS_MARKED),
-    }
+    """Build the `stamp` finding of a row of `ROUND_LAGS`; `count` is the marks."""
+    step = Interval.parse(row["interval"]).seconds
+    return stamp_steps_finding(
+        row,
+        row["lag"],
+        shown_by="by the activity at full and half hours",
+        count=row["marks"],
+        evidence=round_evidence(row),
+        remedy=any_of(shift_option(-row["lag"] * step), ASK_WHAT_IS_MARKED),
+    )
 
 
 def round_evidence(row: Row) -> str:
     """Return the evidence text of a row of `ROUND_LAGS`."""
-    by = "one step" if abs(row["lag"]) == 1 else f"{abs(row['lag'])} steps"
+    by = steps_in_words(row["lag"])
     side = "after" if row["lag"] > 0 else "before"
     return (
         f"around {row['marks']:,} full and half hours the bar {by} {side} them is the most active, by ranges and volumes: "
