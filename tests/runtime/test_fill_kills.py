@@ -15,19 +15,10 @@ from engine.export.maintenance.verify import verify
 from engine.runtime.fill import fill
 from engine.runtime.run import run
 
+from tests.kill_at_flush import KILL_AT_FLUSH
 from tests.runtime.test_fill import HOLES, OPTIONS, SYMBOLS, bars, contents, write
 
-CODE = """
-import os, signal, sys
-from pathlib import Path
-import engine.publish
-left, real = [int(sys.argv[3])], os.fsync
-def counted(handle):
-    left[0] -= 1
-    if left[0] == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(handle)
-engine.publish.os.fsync = counted
+CODE = f"""{KILL_AT_FLUSH}
 from engine.runtime.fill import fill
 fill(Path(sys.argv[1]), Path(sys.argv[2]), name="second")
 print(int(sys.argv[3]) - left[0])

@@ -14,18 +14,9 @@ from engine.export.formats.session_files import write_files
 from engine.publish import staging_folder
 
 from tests.export.maintenance import exported
+from tests.kill_at_flush import KILL_AT_FLUSH
 
-CODE = """
-import os, signal, sys
-from pathlib import Path
-import engine.publish
-left, real = [int(sys.argv[3])], os.fsync
-def counted(handle):
-    left[0] -= 1
-    if left[0] == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(handle)
-engine.publish.os.fsync = counted
+CODE = f"""{KILL_AT_FLUSH}
 from engine.export.dataset import open_dataset
 from engine.export.formats.session_files import write_files
 write_files(open_dataset(Path(sys.argv[1])), sys.argv[4], Path(sys.argv[2]))
