@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_
 
 from engine.errors import ParameterError, SchemaError
 from engine.storage import ObjectPath
-from engine.urls import SCHEMES, refuse_url, scheme_of, url_of
+from engine.urls import OR_STORE, SCHEMES, refuse_url, scheme_of, url_of
 
 CallT = TypeVar("CallT", bound=Callable[..., Any])
 Names: TypeAlias = str | Iterable[str]
@@ -255,7 +255,7 @@ def location_of(parameter: str, value: object) -> Path:
         return value
     url = url_of(value) if isinstance(value, str | os.PathLike) else None
     if url is None or scheme_of(url) not in SCHEMES:
-        refuse_url(parameter, value, also=", or s3://bucket/prefix (gs://, az://)")
+        refuse_url(parameter, value, also=OR_STORE)
         return path_of(parameter, value)
     if not url.partition("://")[2].partition("/")[0]:
         raise ParameterError(f"{parameter}: received {url!r}, which names no bucket; valid: s3://bucket/prefix")

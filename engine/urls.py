@@ -8,6 +8,8 @@ import re
 from engine.errors import ParameterError
 
 SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
+EXAMPLE = "s3://bucket/prefix"
+OR_STORE = f", or {EXAMPLE} (gs://, az://)"  # what else is valid where a store may stand
 OTHER_NAMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "azure": "az"}
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<slashes>/{1,2})(?P<rest>.*)", re.DOTALL)
 

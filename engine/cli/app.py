@@ -21,7 +21,7 @@ from engine.arguments import location_of
 from engine.cli.console import print_text
 from engine.cli.exit_codes import DEBUG, PLAIN, QUIET
 from engine.cli.terminal_text import escape_unprintable
-from engine.urls import SCHEMES, refuse_url, scheme_of, url_of
+from engine.urls import EXAMPLE, OR_STORE, SCHEMES, refuse_url, scheme_of, url_of
 
 # Parameters that take URLs of object stores, by command; every other path is one of this file system.
 _EXPORT = ("out",)
@@ -68,7 +68,7 @@ def with_checked_paths(command: Any) -> Any:  # noqa: ANN401 - Typer's own
             option = option if option.startswith("-") else option.upper()
             for path in value if isinstance(value, list) else [value]:
                 if isinstance(path, Path) and not takes_url(command.name, name, path):
-                    refuse_url(option, path)
+                    refuse_url(option, path, OR_STORE if takes_url(command.name, name, Path(EXAMPLE)) else "")
             if isinstance(value, Path):
                 given[name] = location_of(option, value)
             elif isinstance(value, list):
