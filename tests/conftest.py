@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,15 @@ settings.register_profile("ci", deadline=None, phases=[Phase.explicit, Phase.reu
 # `make quick`: a tenth of the examples.
 settings.register_profile("quick", deadline=None, max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "engine"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The processes of a run share calendars on disk, in a folder of their own."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="engine-caches-")
+        os.environ["ENGINE_CACHE"] = folder.name
+        config.add_cleanup(folder.cleanup)
+
 
 VENDOR = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -46,3 +46,8 @@ def adopt(calendars: Iterable[SessionCalendar]) -> None:
 def adopted(code: str) -> SessionCalendar | None:
     """Calendar registered by `adopt` for a code; None when there is none."""
     return _adopted.get(code)
+
+
+def has_adopted() -> bool:
+    """Whether any calendar was registered by `adopt`."""
+    return bool(_adopted)

@@ -1,4 +1,4 @@
-"""Sessions of exchanges: the one door to exchange_calendars, pandas_market_calendars and pandas.
+"""Calendars of exchanges, by code or file: their sessions, labels and bounds.
 
 Which provider answers a code, the first that has it:
 
@@ -8,52 +8,55 @@ Which provider answers a code, the first that has it:
    equity codes have PRE, POST and OVERNIGHT too (`hours.us_extended`);
 3. pandas_market_calendars: markets that exchange_calendars lacks (`RTH`, PRE and POST).
 
-Codes of `_REFUSED` are known to be wrong, and refused with the code to use instead. The libraries are imported
-inside the functions that ask them, because each takes longer to load than the rest of this package.
-Before a library builds its first sessions, it is asked for one special session that some versions lose
-(`require_sound_library`), and refused if it does not know it. A code that exchange_calendars cannot build has the
-sessions of pandas_market_calendars where that knows the market (`_SUBSTITUTES`).
-A segment's close never depends on what else was asked: libraries are asked for whole decades. What is built of
-libraries and files is cached in `calendars.cache` alone, which documents when it is built anew.
+Codes of `_REFUSED` are known to be wrong, and refused with the code to use instead. A code that exchange_calendars
+cannot build has the sessions of pandas_market_calendars where that knows the market (`_SUBSTITUTES`). The libraries
+are asked in `calendars.libraries` alone. What is built of libraries and files is cached in `calendars.cache` for the
+process, which documents when it is built anew, and what depends on nothing of the user's on disk too
+(`calendars.disk_cache`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import inspect
-import re
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import requires, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from engine.arguments import did_you_mean, names_of, path_of, required_date
 from engine.calendars.auctions import AUCTION, auctions_of, with_auctions
-from engine.calendars.cache import adopted, cached
+from engine.calendars.cache import adopted, cached, has_adopted
+from engine.calendars.disk_cache import kept
 from engine.calendars.files import CalendarFile, parse_calendar, parse_overrides, read_bytes
 from engine.calendars.hours import (
     Amendments,
     amend,
-    around_break,
     dates,
     empty_spans,
-    spans_between,
-    us_extended,
     weekly_spans,
 )
 from engine.calendars.interruptions import Interruption, interruptions_of
+from engine.calendars.libraries import (
+    FIRST,
+    LAST,
+    MARGIN,
+    US_EQUITIES,
+    exchange_builds,
+    exchange_decade,
+    exchange_label,
+    exchanges,
+    market,
+    market_codes,
+    market_decade,
+)
 from engine.calendars.questions import CalendarQuestions
 from engine.display import Summarized, Summary
 from engine.errors import CalendarError, ParameterError
 from engine.schema import SEGMENTS, SEGMENTS_PER_SESSION, Schema, select_schema, session_ordinal
 
-FIRST, LAST = dt.date(1970, 1, 1), dt.date(2049, 12, 31)
 LABELS = ("OVERNIGHT", "PRE", "RTH", "ETH", "POST")  # in the order of a session
 DATA = Path(__file__).parent / "data"
 
@@ -99,12 +102,6 @@ _SHIPPED: Mapping[str, str] = {
 }
 # Of exchange_calendars, when it cannot build them: the code of pandas_market_calendars that answers, and its first date.
 _SUBSTITUTES: Mapping[str, tuple[str, dt.date]] = {"XTAE": ("TASE", dt.date(2019, 1, 1))}
-# The distributions whose versions decide what each library answers.
-_DISTRIBUTIONS = {"exchange_calendars": "exchange-calendars", "pandas_market_calendars": "pandas-market-calendars"}
-_ROUND_THE_CLOCK = ("24/5", "IEPA", "us_futures")
-_US_EQUITIES = "XNYS"
-# Built on both sides of a decade: a year's last session may belong to the next year's first trade date.
-_MARGIN = dt.timedelta(days=40)
 _NO_PAUSE = (
     "{} of exchange_calendars trades through the daily pause of CME; use CME_INDEX (equity index futures), CME_RATES, "
     "CME_FX, CME_CRYPTO, CME_LIVESTOCK, CBOT_GRAINS, COMEX_METALS or NYMEX_ENERGY"
@@ -370,8 +367,8 @@ def calendar_codes() -> pl.DataFrame:
     described = [
         *((cached(shipped_calendar, code), shipped_file(code).description) for code in _SHIPPED),
         *((alias_calendar(code), f"as {name}") for code, name in _ALIASES.items()),
-        *((calendar_by_code(code), exchange_description(code)) for code in exchange_codes() if code not in _REFUSED),
-        *((cached(market_calendar, code), market_instance(code).full_name) for code in market_codes()),
+        *((calendar_by_code(code), exchanges()[code].description) for code in exchanges() if code not in _REFUSED),
+        *((cached(market_calendar, code), market(code).description) for code in market_codes()),
     ]
     rows = [(one.code, one.provider, one.zone, list(one.labels), description) for one, description in described]
     listed = pl.DataFrame(rows, schema=dict(CODES), orient="row")
@@ -389,21 +386,21 @@ def calendar_by_code(code: str) -> SessionCalendar:
         return cached(shipped_calendar, code)
     if code in _ALIASES:
         return alias_calendar(code)
-    if code in exchange_codes() and (name := canonical_code(code)) in _SHIPPED:
+    if code in exchanges() and (name := exchanges()[code].name) in _SHIPPED:
         return replace(cached(shipped_calendar, name), code=code)
     return library_calendar(code)
 
 
 def library_calendar(code: str) -> SessionCalendar:
     """Calendar of a code as a library has it, exchange_calendars first, our own not asked; CalendarError if unknown."""
-    if code in exchange_codes():
-        name = canonical_code(code)
+    if code in exchanges():
+        name = exchanges()[code].name
         if name in _SUBSTITUTES and not cached(exchange_builds, name):
             return cached(substitute_calendar, code)
         return cached(exchange_calendar, code)
     if code in market_codes():
         return cached(market_calendar, code)
-    known = [name for name in (*_SHIPPED, *_ALIASES, *exchange_codes(), *market_codes()) if name not in _REFUSED]
+    known = [name for name in (*_SHIPPED, *_ALIASES, *exchanges(), *market_codes()) if name not in _REFUSED]
     raise CalendarError(
         f"calendar: received {code!r}{did_you_mean(code, known, 3)}; valid: a code of calendar_codes(), or a .toml file"
     )
@@ -438,6 +435,12 @@ def made_shipped(code: str) -> SessionCalendar:
 
 def shipped_decade(code: str, decade: int) -> pl.DataFrame:
     """Spans of a shipped code in a decade (199: the 1990s), empty beyond its bounds."""
+    # A file may extend a calendar that another process adopted with changes of its own; those are not kept on disk.
+    return build_shipped_decade(code, decade) if has_adopted() else kept(build_shipped_decade, code, decade)
+
+
+def build_shipped_decade(code: str, decade: int) -> pl.DataFrame:
+    """As `shipped_decade`, from the file and what it extends."""
     made = made_shipped(code)
     first, last = dt.date(decade * 10, 1, 1), dt.date(decade * 10 + 9, 12, 31)
     earliest, latest = made.bounds()
@@ -498,7 +501,7 @@ def amended_spans(
     if not amendments.across_dates:
         return amend(base.source(first, last), amendments, base.zone, regular, dates(first, last))
     # What was halted on a holiday belongs to the trade date after it, and a halt of one day cuts that of the next.
-    start = min(first, max(first - _MARGIN, base.bounds()[0]))
+    start = min(first, max(first - MARGIN, base.bounds()[0]))
     changed = amend(base.source(start, last), amendments, base.zone, regular, dates(start, last))
     return changed.filter(pl.col("session").is_between(first, last))
 
@@ -518,53 +521,12 @@ def spans_without_holidays(base: SpansOf, other: SessionCalendar, first: dt.date
 # ---------------------------------------------------------------------------- libraries
 
 
-@contextmanager
-def ignore_warnings() -> Iterator[None]:
-    """Context manager that suppresses all Python warnings in its block."""
-    # What pandas has to say about the libraries' own code is not for our callers.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def spans_by_decade(
     block: Callable[[str, int], pl.DataFrame], name: str, first: dt.date, last: dt.date
 ) -> pl.DataFrame:
     """Spans of `first` to `last` inclusive from whole decades built by `block(name, decade)`, each cached."""
     blocks = [cached(block, name, decade) for decade in range(first.year // 10, last.year // 10 + 1)]
     return pl.concat([empty_spans(), *blocks]).filter(pl.col("session").is_between(first, last))
-
-
-def require_sound_library(library: str, special: Callable[[], bool]) -> None:
-    """Raise CalendarError naming the versions unless `special()`, a test for one special session, holds; run at first use."""
-    versions = f"{library} {version(_DISTRIBUTIONS[library])} with pandas {version('pandas')}"
-    try:
-        with ignore_warnings():
-            is_sound = special()
-    except Exception as error:  # versions that do not fit may raise anything
-        raise CalendarError(f"{versions} fails ({type(error).__name__}: {error}); {install_advice()}") from error
-    if not is_sound:
-        raise CalendarError(
-            f"{versions} does not know a special session that took place, so its other sessions may be wrong too; "
-            f"{install_advice()}"
-        )
-
-
-def install_advice() -> str:
-    """Text `install ...` with the versions of the calendar libraries and pandas that this package requires."""
-    asked = (text.replace(" ", "") for text in requires("session-engine") or () if ";" not in text)
-    names = ("pandas", *_DISTRIBUTIONS.values())
-    bounded = [text for text in asked if re.split(r"[<>=!~]", text)[0] in names]
-    return "install " + " ".join(f"'{text}'" for text in sorted(bounded))
-
-
-def schedule_frame(schedule: Any) -> pl.DataFrame:  # noqa: ANN401 - a pandas frame
-    """Pandas schedule as a Polars frame: `session` (Date) from its index, its columns, all in UTC, as Datetime[us, UTC]."""
-    session = pl.Series("session", schedule.index.to_numpy().astype("datetime64[us]")).cast(pl.Date)
-    instants = [
-        pl.Series(name, schedule[name].dt.tz_localize(None).to_numpy().astype("datetime64[us]")) for name in schedule
-    ]
-    return pl.DataFrame([session, *(values.dt.replace_time_zone("UTC") for values in instants)])
 
 
 def with_auction_label(labels: tuple[str, ...], *codes: str) -> tuple[str, ...]:
@@ -575,176 +537,30 @@ def with_auction_label(labels: tuple[str, ...], *codes: str) -> tuple[str, ...]:
 # ---------------------------------------------------------------------------- exchange_calendars
 
 
-def exchange_factories() -> dict[str, Any]:
-    """Calendar classes of exchange_calendars by code and by alias, cached per process."""
-    return cached(load_exchange_factories)
-
-
-def load_exchange_factories() -> dict[str, Any]:
-    """Import exchange_calendars and return its calendar classes by code and by alias; uncached."""
-    with ignore_warnings():
-        from exchange_calendars.calendar_utils import (  # noqa: PLC0415 - half a second to import
-            _default_calendar_aliases,
-            _default_calendar_factories,
-        )
-    aliases = {alias: _default_calendar_factories[name] for alias, name in _default_calendar_aliases.items()}
-    return {**_default_calendar_factories, **aliases}
-
-
-def exchange_codes() -> list[str]:
-    """All codes of exchange_calendars, then its aliases, refused ones included."""
-    return list(exchange_factories())
-
-
-def canonical_code(code: str) -> str:
-    """The exchange_calendars code of a code or alias: the first that has the same class; KeyError if unknown."""
-    factory = exchange_factories()[code]
-    return next(name for name, other in exchange_factories().items() if other is factory)
-
-
-def exchange_description(code: str) -> str:
-    """`as CODE` for an alias; else the class docstring's first line if it says "calendar", else a default."""
-    name = canonical_code(code)
-    if name != code:
-        return f"as {name}"
-    opening = (inspect.getdoc(exchange_factories()[name]) or "").splitlines()[:1]
-    return opening[0] if opening and "calendar" in opening[0].lower() else f"Exchange calendar {name}."
-
-
 def exchange_calendar(code: str) -> SessionCalendar:
     """Calendar of an exchange_calendars code or alias (US equities: extended hours), built lazily; KeyError if unknown."""
-    name = canonical_code(code)
-    # The zone is a property that needs no sessions, so none are built for it.
-    factory = exchange_factories()[name]
-    zone = str(object.__new__(factory).tz)
-    labels = ("OVERNIGHT", "PRE", "RTH", "POST") if name == _US_EQUITIES else (exchange_label(name),)
+    facts = exchanges()[code]
+    name = facts.name
+    labels = ("OVERNIGHT", "PRE", "RTH", "POST") if name == US_EQUITIES else (exchange_label(name),)
     spans = partial(spans_by_decade, exchange_decade, name)
     provided = "exchange_calendars", version("exchange-calendars")
-    return SessionCalendar(
-        code, *provided, zone, "", with_auction_label(labels, code, name), spans, exchange_bounds(name), name
-    )
-
-
-def exchange_label(name: str) -> str:
-    """`ETH` for codes in `_ROUND_THE_CLOCK` (24/5, IEPA, us_futures), else `RTH`."""
-    return "ETH" if name in _ROUND_THE_CLOCK else "RTH"
-
-
-def exchange_bounds(name: str) -> Dates:
-    """First and last date exchange_calendars can build for a code, cut to 1970-01-01 to 2049-12-31; KeyError if unknown."""
-    factory = exchange_factories()[name]
-    low, high = factory.bound_min(), factory.bound_max()
-    return max(FIRST, low.date()) if low else FIRST, min(LAST, high.date()) if high else LAST
-
-
-def exchange_build_range(name: str, decade: int) -> Dates:
-    """First and last date to build for a decade (199: the 1990s): 40 days more on each side, cut to the exchange's bounds."""
-    # Rules such as "the first session of the year opens late" (XKRX) go wrong at the last session that is built.
-    first, last = dt.date(decade * 10, 1, 1) - _MARGIN, dt.date(decade * 10 + 9, 12, 31) + _MARGIN
-    low, high = exchange_factories()[name].bound_min(), exchange_factories()[name].bound_max()
-    return max(first, low.date()) if low else first, min(last, high.date()) if high else last
-
-
-def exchange_builds(name: str) -> bool:
-    """Whether exchange_calendars can build three months of a code; some versions of pandas raise for some codes."""
-    try:
-        with ignore_warnings():
-            exchange_factories()[name](start="2024-01-01", end="2024-03-31")
-    except (ValueError, NotImplementedError):
-        return False
-    return True
+    bounds = facts.first, facts.last
+    return SessionCalendar(code, *provided, facts.zone, "", with_auction_label(labels, code, name), spans, bounds, name)
 
 
 def substitute_calendar(code: str) -> SessionCalendar:
     """Calendar of pandas_market_calendars for a code that exchange_calendars cannot build, from its first good date on."""
-    name, first = _SUBSTITUTES[canonical_code(code)]
+    name, first = _SUBSTITUTES[exchanges()[code].name]
     return replace(market_calendar(name), code=code, _bounds=(first, LAST))
-
-
-def exchange_special_session() -> bool:
-    """Whether exchange_calendars knows Saturday 2024-01-20 of XBOM, a session by a week mask of its own."""
-    built = exchange_factories()["XBOM"](start="2024-01-15", end="2024-02-15").schedule
-    return "2024-01-20" in built.index.strftime("%Y-%m-%d")
-
-
-def exchange_decade(name: str, decade: int) -> pl.DataFrame:
-    """Spans of an exchange in a decade (199: the 1990s), US equities with extended hours; CalendarError if the build fails."""
-    cached(require_sound_library, "exchange_calendars", exchange_special_session)
-    first, last = exchange_build_range(name, decade)
-    try:
-        with ignore_warnings():
-            schedule = exchange_factories()[name](start=first.isoformat(), end=last.isoformat()).schedule
-    except (ValueError, NotImplementedError) as error:
-        raise CalendarError(
-            f"calendar {name}: exchange_calendars {version('exchange-calendars')} cannot build {first} to {last} "
-            f"({type(error).__name__}: {error}); write its hours in a TOML file instead"
-        ) from error
-    frame = schedule_frame(schedule).filter(pl.col("session").dt.year() // 10 == decade)
-    sessions = around_break(frame, exchange_label(name), "open", "close")
-    return pl.concat([sessions, us_extended(sessions)]) if name == _US_EQUITIES else sessions
 
 
 # ---------------------------------------------------------------------------- pandas_market_calendars
 
 
-def market_codes() -> list[str]:
-    """Codes of pandas_market_calendars that exchange_calendars does not have, cached per process."""
-    return cached(load_market_codes)
-
-
-def load_market_codes() -> list[str]:
-    """Import pandas_market_calendars; return its codes that exchange_calendars does not have; uncached."""
-    with ignore_warnings():
-        import pandas_market_calendars  # noqa: PLC0415 - half a second to import
-    mirrored = set(exchange_codes())
-    return [code for code in pandas_market_calendars.get_calendar_names() if code not in mirrored]
-
-
-def market_instance(code: str) -> Any:  # noqa: ANN401 - a class without types
-    """Calendar object of a pandas_market_calendars code, cached per process."""
-    return cached(build_market_instance, code)
-
-
-def build_market_instance(code: str) -> Any:  # noqa: ANN401 - a class without types
-    """New calendar object of a pandas_market_calendars code; uncached."""
-    with ignore_warnings():
-        import pandas_market_calendars  # noqa: PLC0415 - half a second to import
-
-        return pandas_market_calendars.get_calendar(code)
-
-
 def market_calendar(code: str) -> SessionCalendar:
     """Calendar of a pandas_market_calendars code: RTH, PRE and POST if it has them; spans built lazily."""
-    instance = market_instance(code)
-    extended = [label for label, time in (("PRE", "pre"), ("POST", "post")) if time in instance.market_times]
-    labels = sort_labels(("RTH", *extended))
+    facts = market(code)
     spans = partial(spans_by_decade, market_decade, code)
     provided = "pandas_market_calendars", version("pandas-market-calendars")
-    labels = with_auction_label(labels, code, instance.name)
-    return SessionCalendar(code, *provided, str(instance.tz), "", labels, spans, (FIRST, LAST), instance.name)
-
-
-def market_special_session() -> bool:
-    """Whether pandas_market_calendars knows the evening session of NSE on Friday 2024-11-01, 18:00 to 19:00."""
-    times = market_instance("NSE").schedule("2024-10-28", "2024-11-05")
-    evening = times[times.index == "2024-11-01"].astype("string").to_numpy().tolist()
-    return bool(evening == [["2024-11-01 12:30:00+00:00", "2024-11-01 13:30:00+00:00"]])
-
-
-def market_decade(code: str, decade: int) -> pl.DataFrame:
-    """Spans of a market in a decade (199: the 1990s), PRE and POST included."""
-    cached(require_sound_library, "pandas_market_calendars", market_special_session)
-    first, last = dt.date(decade * 10, 1, 1), dt.date(decade * 10 + 9, 12, 31)
-    instance = market_instance(code)
-    with ignore_warnings():
-        schedule = instance.schedule(first - _MARGIN, last + _MARGIN, market_times="all")
-    if schedule.empty:
-        return empty_spans()
-    frame = schedule_frame(schedule)
-    sessions = around_break(frame, "RTH", "market_open", "market_close")
-    extended = [
-        spans_between(frame, label, begin, end)
-        for label, begin, end in (("PRE", "pre", "market_open"), ("POST", "market_close", "post"))
-        if {begin, end} <= set(frame.columns)
-    ]
-    return pl.concat([sessions, *extended]).filter(pl.col("session").is_between(first, last))
+    labels = with_auction_label(sort_labels(tuple(facts.labels)), code, facts.name)
+    return SessionCalendar(code, *provided, facts.zone, "", labels, spans, (FIRST, LAST), facts.name)

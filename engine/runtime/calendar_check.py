@@ -11,7 +11,8 @@ import polars as pl
 
 from engine.calendars.auctions import AUCTION
 from engine.calendars.files import parse_overrides
-from engine.calendars.providers import FIRST, SessionCalendar, amended_calendar, calendar
+from engine.calendars.libraries import FIRST
+from engine.calendars.providers import SessionCalendar, amended_calendar, calendar
 from engine.checks.calendar_days import calendar_days, clock_habits, settled_overrides
 from engine.errors import CalendarError, ParameterError
 from engine.interval import Interval

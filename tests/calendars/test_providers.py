@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import exchange_calendars
 import pandas_market_calendars
 import polars as pl
 import pytest
-from engine.calendars import providers
+from engine.calendars import libraries
 from engine.calendars.cache import _entry
 from engine.calendars.providers import SessionCalendar, calendar, calendar_codes, library_calendar, preload_calendar
 from engine.errors import CalendarError, ParameterError
@@ -428,8 +429,9 @@ def test_import_calendars_loads_no_calendar_library():
 
 
 @pytest.fixture
-def unbuilt():
-    """No calendar of a library is cached, before the test and after it."""
+def unbuilt(monkeypatch):
+    """No calendar of a library is cached, in the process or on disk, before the test and after it."""
+    monkeypatch.setenv("ENGINE_CACHE", "")
     _entry.cache_clear()
     yield
     _entry.cache_clear()
@@ -455,7 +457,7 @@ def test_read_from_library_that_lost_special_sessions_names_the_versions(unbuilt
 
 
 def test_read_from_library_that_lost_special_hours_names_the_versions(unbuilt, monkeypatch):
-    monkeypatch.setattr(providers, "market_special_session", lambda: False)
+    monkeypatch.setattr(libraries, "market_special_session", lambda: False)
     with pytest.raises(CalendarError, match=r"pandas_market_calendars [\d.]+ with pandas [\d.]+ does not know"):
         calendar("TSXV").segments(day("2024-01-02"), day("2024-01-05"))
 
@@ -759,7 +761,8 @@ adopt([pickle.loads(Path({str(path)!r}).read_bytes())])
 print(calendar("XNYS").segments_in_bounds(dt.date(2013, 1, 1), dt.date(2013, 12, 31)).height, "exchange_calendars" in sys.modules)
 print(calendar("XNYS").segments_in_bounds(dt.date(2023, 1, 1), dt.date(2023, 12, 31)).height, "exchange_calendars" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "ENGINE_CACHE": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     heights = [calendar("XNYS").segments_in_bounds(dt.date(y, 1, 1), dt.date(y, 12, 31)).height for y in (2013, 2023)]
     assert done.stdout.split() == [str(heights[0]), "False", str(heights[1]), "True"]
 
