@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from math import ceil, log, log1p
 from typing import Literal, get_args
 
 import polars as pl
@@ -24,6 +25,7 @@ Within = Literal["series", "session", "slot"]
 
 VALUES = ("open", "high", "low", "close", "volume", "size", "vwap", "trades")
 MOST_BARS = 1_000_000
+FORGOTTEN = 1e-16  # share of an average at which a contribution counts no more
 CLOCK = "_clock"  # sessions of a slot's bars, apart from those of other slots
 BEFORE = "_before"  # the close of the bar before, of the same series
 
@@ -45,12 +47,16 @@ class Running:
         From contributions to the column. A stored value of the column stands for all contributions before it.
     warmup : int
         The column is null until so many bars have contributed; their mean is the first to be folded. 0: no warm-up.
+    memory : int or None
+        Number of contributions, none of them 0, after which earlier ones change the column by less than 1e-16 of its
+        value; None: all of them count.
     """
 
     name: str
     value: pl.Expr
     fold: Callable[[pl.Expr], pl.Expr]
     warmup: int = 0
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -245,7 +251,8 @@ _EXAMPLES = {"sma": "20", "ema": "50", "rsi": "14", "atr": "14", "bollinger": "2
 
 def exponential_average(name: str, value: pl.Expr, n: int, weight: float) -> Running:
     """`Running` average: mean of the first n values, then weight * value + (1 - weight) * last; nulls skipped."""
-    return Running(name, value, lambda one: one.ewm_mean(alpha=weight, adjust=False, ignore_nulls=True), n)
+    memory = ceil(log(FORGOTTEN) / log1p(-weight)) if weight < 1 else 1
+    return Running(name, value, lambda one: one.ewm_mean(alpha=weight, adjust=False, ignore_nulls=True), n, memory)
 
 
 def input_column(of: str) -> pl.Expr:

@@ -23,14 +23,14 @@ from typing import Literal, NamedTuple, cast
 import polars as pl
 
 from engine.errors import AnswerError, ParameterError, StreamError, StreamStoppedError
-from engine.grid import GridSpec, SessionGrid, whole_years
-from engine.interval import Interval
+from engine.grid import GridSpec, SessionGrid
 from engine.plan_calls import PlanNames
 from engine.runtime.config import SessionConfig
+from engine.runtime.held_sessions import sessions_to_hold
 from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.processor import QUOTE_BARS, DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
-from engine.runtime.resume import Continuation
+from engine.runtime.resume import Continuation, HeldSessions
 from engine.runtime.subscription_plan import Requirements, SubscriptionPlan, plan_subscription
 from engine.schema import TS
 from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, Stream, Subscription
@@ -241,14 +241,13 @@ class SessionCoordinator(PlanNames):
             self.totals.notes = [f"{plan.symbol}: {why}" for plan in plans for why in plan.refused.values()]
             opens = self._spans[0].opens
             described = [self._expect_from(symbol, self._spans[0].session) for symbol in described]
-            since = self._dates[0] or first
+            held = HeldSessions(self._dates[0] or first)
             if past is not None:
                 self._past = past
-                since = self._first_session_to_read(
-                    past, min(since, past.as_of.date() - dt.timedelta(days=1)), described
-                )
-                described = past.registered(described, since)
-                self._dates = (min(self._dates[0] or since, past.first_session or since), self._dates[1])
+                day = min(held.first, past.as_of.date() - dt.timedelta(days=1))
+                held = sessions_to_hold(past, self.session, described, day)
+                described = past.registered(described, held.first)
+                self._dates = (min(self._dates[0] or held.first, past.first_session or held.first), self._dates[1])
             with self._transaction():
                 if past is not None:
                     self.session.resume(past.entry["store_id"], past.entry["store_revision"])
@@ -257,7 +256,7 @@ class SessionCoordinator(PlanNames):
                 self._subscribe(streams)
                 self.session.set_session(self._spans[0].session, active=False)
                 if at is not None:
-                    self._append_past(streams, described, min(at, opens), at, since)
+                    self._append_past(streams, described, min(at, opens), at, held)
                 self._move_to(opens - INSTANT if at is None or at < opens else opens)
                 self.session.mark_loaded(symbols)
         finally:
@@ -423,12 +422,12 @@ class SessionCoordinator(PlanNames):
         symbols: Sequence[SymbolSessionData],
         opens: dt.datetime,
         at: dt.datetime,
-        since: dt.date,
+        held: HeldSessions,
     ) -> None:
-        """Append exported rows from `since` on; fetch to `at` what follows, less an overlap; all of it as `source`."""
+        """Append exported rows of the held sessions; fetch to `at` what follows, less an overlap; all of it as `source`."""
         if self._past is not None:
-            self._past.restore(self.session, since)
-        begin = min(opens, dt.datetime.combine(since, dt.time(), dt.UTC) - dt.timedelta(days=1))
+            self._past.restore(self.session, held)
+        begin = min(opens, dt.datetime.combine(held.first, dt.time(), dt.UTC) - dt.timedelta(days=1))
         last = last_stamps(self.session)
         specs = {symbol.symbol: symbol.spec for symbol in symbols}
         overlap = dt.timedelta(seconds=self.config.live.overlap_seconds)
@@ -459,21 +458,6 @@ class SessionCoordinator(PlanNames):
         gaps = gaps.select("symbol", "price_type", "gap_start", "gap_end").sort("gap_start")
         return replace(delivery, frames=tuple(outside_gaps(frame, gaps) for frame in delivery.frames))
 
-    def _first_session_to_read(self, past: Continuation, day: dt.date, symbols: Sequence[SymbolSessionData]) -> dt.date:
-        """First session to read from an export so that `day` can be held: its week or month is whole; with indicators, all."""
-        first = past.first_session or day
-        if any(symbol.indicators for symbol in symbols):
-            return min(first, day)
-        starts = [day]
-        for spec, interval in {(one.spec, name) for one in symbols for name in one.derived_intervals}:
-            step = Interval.parse(interval)
-            if not step.is_intraday:
-                segments = self.session.calendar(spec.calendar).segments_in_bounds(*whole_years(day, day))
-                periods = SessionGrid.build(segments, step, spec).due()
-                held = periods.filter((pl.col("first_session") <= day) & (pl.col("session") >= day))
-                starts += held["first_session"].to_list()
-        return min(starts)
-
     def _hold_sessions_of(self, frames: Sequence[pl.DataFrame]) -> None:
         """Read from the export the sessions of rows that come for one which the store does not hold."""
         held = self.session.snapshot().held_from
@@ -483,7 +467,7 @@ class SessionCoordinator(PlanNames):
         day = max(earliest.date() - dt.timedelta(days=1), self._dates[0] or held)
         if day < held:
             symbols = list(self.session.snapshot().symbols.values())
-            self._past.restore(self.session, self._first_session_to_read(self._past, day, symbols), held)
+            self._past.restore(self.session, sessions_to_hold(self._past, self.session, symbols, day), held)
 
     def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:
         """Yield the next open or close, read anew once the caller moved phase and spans on; then `to` unless yielded."""

@@ -138,6 +138,8 @@ class IndicatorManager:
             state, values = self._extend(snapshot, group, state, added)
             written.append(values)
         self._states[group.key, group.definitions] = state
+        if snapshot.indicators_from is not None:
+            written = [rows.filter(pl.col("session") >= snapshot.indicators_from) for rows in written]
         stored = snapshot.indicators.get((group.key, group.definitions))
         rows = pl.concat(written).sort("series", "ts") if written else None
         absent = None if stored is None else values_without_bar(stored, rows, first_touched)

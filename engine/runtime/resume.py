@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import polars as pl
 
@@ -49,6 +49,13 @@ def last_export(target: Path) -> Dataset | None:
         if "holds no revision" in str(error):
             return None
         raise
+
+
+class HeldSessions(NamedTuple):
+    """The first session of an export that a store holds, and the first one whose indicators it stores (None: all)."""
+
+    first: dt.date
+    indicators_from: dt.date | None = None
 
 
 @dataclass(frozen=True)
@@ -132,16 +139,18 @@ class Continuation:
             registered.append(replace(symbol, derived_intervals=derived, expected_from=first))
         return registered
 
-    def restore(self, session: SessionData, since: dt.date, until: dt.date | None = None) -> None:
-        """Append the rows of `[since, until)` (None: all later) to a store, with counts, retries and rejects of theirs.
+    def restore(self, session: SessionData, held: HeldSessions, until: dt.date | None = None) -> None:
+        """Append the rows of `[held.first, until)` (None: all later) to a store, with counts, retries and rejects of theirs.
 
         Parameters
         ----------
         session : SessionData
             Its symbols are registered.
-        since, until : date
-            `until` is the session from which on the store holds rows already.
+        held : HeldSessions
+        until : date
+            The session from which on the store holds rows already.
         """
+        since = held.first
         dataset = self.dataset if until is None else open_dataset(self.dataset.target)
         snapshot = session.snapshot()
         symbols = {name: one for name, one in snapshot.symbols.items() if name in self.symbols}
@@ -183,7 +192,7 @@ class Continuation:
             key: part.select("series", "session", "duplicates", "corrections")
             for key, part in by_panel(session, symbols, counted)
         }
-        session.continue_from_export(since, carried, counts)
+        session.continue_from_export(since, carried, counts, indicators_from=held.indicators_from)
         if gaps.height:
             session.extend_axes(gaps)
         for key, part in by_panel(session, symbols, gaps):

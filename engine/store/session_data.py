@@ -213,7 +213,12 @@ class SessionData(PlanNames, Summarized):
             self._swap(store_id=store_id, revision=later, change_log=ChangeLog(start_revision=later))
 
     def continue_from_export(
-        self, session: dt.date, carried: pl.DataFrame, counts: Mapping[PanelKey, pl.DataFrame]
+        self,
+        session: dt.date,
+        carried: pl.DataFrame,
+        counts: Mapping[PanelKey, pl.DataFrame],
+        *,
+        indicators_from: dt.date | None = None,
     ) -> None:
         """Set from which session on the store holds rows, what its export alone has (`CARRIED`), and add counts of the held ones.
 
@@ -226,6 +231,8 @@ class SessionData(PlanNames, Summarized):
             Their symbols live since before `session`.
         counts : mapping of PanelKey to DataFrame of `series, session, duplicates, corrections`
             Of sessions whose rows were read from the export, which tell nothing of what came twice.
+        indicators_from : date, optional
+            The first session whose indicators are stored; default all held ones.
         """
         with self._lock:
             before = session - dt.timedelta(days=1)
@@ -244,6 +251,7 @@ class SessionData(PlanNames, Summarized):
             revision = self._state.revision + 1
             self._swap(
                 held_from=session,
+                indicators_from=indicators_from,
                 carried=carried,
                 observed_range=ranges,
                 counts=summed,

@@ -44,6 +44,8 @@ class SessionState:
         Content marks of the loaded files.
     held_from : date or None
         The store goes on from an export, and holds the sessions from this one on; earlier ones are in the export alone.
+    indicators_from : date or None
+        The first session whose indicators are stored: held sessions before it are there so that its values are right. None: all.
     carried : DataFrame of `CARRIED`
         Number and extent of the source rows of each symbol that are in the export alone.
     """
@@ -60,4 +62,5 @@ class SessionState:
     exported_revision: int = 0
     files: frozenset[str] = frozenset()
     held_from: dt.date | None = None
+    indicators_from: dt.date | None = None
     carried: pl.DataFrame = field(default_factory=lambda: empty(CARRIED))
