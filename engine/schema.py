@@ -124,7 +124,12 @@ def verdict_by_provenance(provenance: pl.Series) -> pl.Series:
 
 def empty(schema: Schema) -> pl.DataFrame:
     """Frame with the columns and types of the schema and no row."""
-    return pl.DataFrame(schema=dict(schema))
+    return _empty(tuple(schema.items())).clone()
+
+
+@functools.lru_cache(maxsize=256)
+def _empty(columns: tuple[tuple[str, pl.DataType], ...]) -> pl.DataFrame:
+    return pl.DataFrame(schema=dict(columns))
 
 
 def select_schema(frame: pl.DataFrame, schema: Schema, what: str) -> pl.DataFrame:

@@ -12,7 +12,10 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 
+import numpy as np
 import polars as pl
 
 from engine.checks.refused import MANY_CORRECTIONS
@@ -27,8 +30,9 @@ from engine.schema import Kind
 from engine.sources.batch import Batch, Problem, SourceFile
 from engine.sources.formats.registry import format_names
 from engine.sources.inputs import Input, Sources, inputs_of, scan_inputs
+from engine.sources.joint_parts import joint_groups
 from engine.sources.options import ReadOptions
-from engine.sources.read import read
+from engine.sources.read import read_all
 from engine.sources.resolution import DEFAULT_BASE, UNTOLD, Resolution, interval_of, interval_of_prints
 from engine.store.session_data import SessionData
 from engine.store.symbol_data import SymbolSessionData
@@ -282,17 +286,11 @@ class FileReader:
 
     def read(self, files: Sequence[SourceFile]) -> list[FileBatch]:
         """Read in threads; return (file, batch) in file order; unreadable files, problems of batches: to `problems`."""
-
-        def attempt(file: SourceFile) -> list[Batch] | SourceError:
-            """Batches of a file, or the SourceError that reading it raised."""
-            try:
-                return read(file, self._options)
-            except SourceError as error:
-                return error
-
+        groups = joint_groups(files)
         file_batches: list[FileBatch] = []
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for file, batches in zip(files, pool.map(attempt, files), strict=True):
+            read_groups = pool.map(partial(read_all, options=self._options), groups)
+            for file, batches in zip(files, chain.from_iterable(read_groups), strict=True):
                 self._done += 1
                 if self._progress is not None:
                     self._progress(self._done, self._total, str(file.path))
@@ -432,16 +430,27 @@ class ContentsBuilder:
     def _groups(self, batches: Sequence[FileBatch], *, own_axes: bool = False) -> list[Group]:
         """Group rows by kind, interval, stamp (`own_axes`: and axis by symbol); add `source`; no batch may be empty."""
         groups: dict[tuple[Kind, Interval | None, Stamp, GridSpec | None], list[pl.DataFrame]] = defaultdict(list)
+        sources: dict[tuple[Kind, Interval | None, Stamp, GridSpec | None], list[str]] = defaultdict(list)
         for _, batch in batches:
-            rows = batch.frame.with_columns(pl.lit(batch.source).alias("source"))
-            for part in rows.partition_by("symbol", maintain_order=True) if own_axes else [rows]:
+            for part in batch.frame.partition_by("symbol", maintain_order=True) if own_axes else [batch.frame]:
                 symbol: str = part["symbol"][0]
                 spec = None
                 if own_axes and batch.interval is not None:
                     zone = self._options.zone_of_dates(symbol, batch.interval, batch.zone, part["ts"])
                     spec = self._options.spec_of(symbol, batch.interval, batch.align, zone)
-                groups[batch.kind, resolution_of(batch), batch.stamp, spec].append(part)
-        return [Group(*key, tuple(frames)) for key, frames in groups.items()]
+                key = batch.kind, resolution_of(batch), batch.stamp, spec
+                groups[key].append(part)
+                sources[key].append(batch.source)
+        return [Group(*key, with_sources(frames, sources[key])) for key, frames in groups.items()]
+
+
+def with_sources(frames: Sequence[pl.DataFrame], sources: Sequence[str]) -> tuple[pl.DataFrame, ...]:
+    """The frames, of one schema, each with the text of its source in a column `source`."""
+    heights = [frame.height for frame in frames]
+    source = pl.Series("source", sources, pl.String).gather(np.repeat(np.arange(len(frames)), heights))
+    whole = pl.concat(frames).with_columns(source)
+    ends = np.cumsum(heights).tolist()
+    return tuple(whole.slice(end - height, height) for end, height in zip(ends, heights, strict=True))
 
 
 def is_identified(file: SourceFile) -> bool:

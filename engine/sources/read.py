@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -56,6 +57,34 @@ def read(file: SourceFile, options: ReadOptions | None = None) -> list[Batch]:
         return batches
     note = f"{file.qualifier} was appended to the symbols: other files have them of another market"
     return [replace(batch, notes=(*batch.notes, note)) for batch in batches]
+
+
+def read_all(files: Sequence[SourceFile], options: ReadOptions) -> list[list[Batch] | SourceError]:
+    """Per file the batches of `read`, or the SourceError that it raised; files of one layout in one pass where that works.
+
+    Parameters
+    ----------
+    files : sequence of SourceFile
+        Of one format, several only if they are small (`joint_parts.joint_groups`).
+    options : ReadOptions
+    """
+    together: list[list[Batch] | None] = [None] * len(files)
+    if len(files) > 1:
+        file_format = format_named(files[0].format)
+        # What fails together is read, and named, file by file.
+        with suppress(SourceError):
+            together = contained(files[0].path, lambda: file_format.read_together(files, options))
+
+    def read_alone(file: SourceFile) -> list[Batch] | SourceError:
+        try:
+            return read(file, options)
+        except SourceError as error:
+            return error
+
+    return [
+        read_alone(file) if batches is None else [batch.shifted(options.offset) for batch in batches]
+        for file, batches in zip(files, together, strict=True)
+    ]
 
 
 def contained(path: Path, act: Callable[[], T]) -> T:

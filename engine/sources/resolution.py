@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from engine.interval import Interval
 
@@ -91,6 +93,13 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates
     steps = step_counts(frame.head(SAMPLE_ROWS))
     if not steps and frame.height > SAMPLE_ROWS:
         steps = step_counts(frame)
+    return interval_of_steps(steps, frame.height, others, dates_only=dates_only)
+
+
+def interval_of_steps(
+    steps: Sequence[tuple[int, int]], rows: int, others: Collection[Interval] = (), *, dates_only: bool = False
+) -> Interval | None:
+    """Interval of so many rows whose first ones have these steps (as `step_counts` has them), by the rules of `interval_of`."""
     if not steps:
         return None
     if dates_only and min(step for step, _ in steps) == DAY_SECONDS * 1000:
@@ -99,7 +108,7 @@ def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates
     total, shortest = sum(number for _, number in steps), min(step for step, _ in steps)
     # Bars of a thin series of minutes lie any number of minutes apart, those of an interval by and large at multiples.
     is_multiple = sum(number for step, number in steps if step % commonest == 0) >= MOST_STEPS * total
-    if frame.height >= ENOUGH_BARS:
+    if rows >= ENOUGH_BARS:
         is_alike = shortest == commonest and 3 * count >= total
         is_told = is_multiple or is_alike or commonest >= MONTH_SECONDS * 1000
     else:
@@ -123,12 +132,44 @@ def contradicting_interval(frame: pl.DataFrame, named: Interval) -> Interval | N
     named : Interval
         What the file's name says.
     """
-    if frame.height < ENOUGH_BARS:
+    return finer_interval(step_counts(frame.head(ROWS_AGAINST_A_NAME)), frame.height, named)
+
+
+def finer_interval(steps: Sequence[tuple[int, int]], rows: int, named: Interval) -> Interval | None:
+    """The interval that contradicts `named`, by the steps of the first of so many rows; None for under 30 rows."""
+    if rows < ENOUGH_BARS:
         return None
-    steps = step_counts(frame.head(ROWS_AGAINST_A_NAME))
     found = interval_of_step(steps[0][0]) if steps else None
     is_most = found is not None and steps[0][1] >= MOST_STEPS * sum(count for _, count in steps)
     return found if is_most and found is not None and found < named else None
+
+
+def step_counts_of_parts(
+    ts: pl.Series, lengths: NDArray[np.int64], most_rows: int
+) -> list[list[tuple[int, int]] | None]:
+    """`step_counts` of the first `most_rows` rows of each part of a column; None where stamps of a part do not rise.
+
+    Parameters
+    ----------
+    ts : Series of Datetime
+        Stamps of all parts, one series each, one part behind the other; no nulls.
+    lengths : array of int
+        Rows of each part; their sum is the length of `ts`.
+    most_rows : int
+        Of each part only so many rows are looked at.
+    """
+    at = ts.cast(pl.Datetime("us", "UTC")).to_physical().to_numpy()
+    part = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(len(at)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    is_step = (place > 0) & (place < most_rows)
+    step = np.diff(at, prepend=0)[is_step]
+    of_part = part[is_step]
+    falling = set(np.unique(of_part[step <= 0]).tolist())
+    found: list[list[tuple[int, int]]] = [[] for _ in lengths]
+    counted = pl.DataFrame({"part": of_part, "step": step // 1000}).group_by("part", "step").len()
+    for number, milliseconds, count in counted.sort("part", -pl.col("len").cast(pl.Int64), "step").iter_rows():
+        found[number].append((milliseconds, count))
+    return [None if number in falling else steps for number, steps in enumerate(found)]
 
 
 def step_counts(frame: pl.DataFrame) -> list[tuple[int, int]]:

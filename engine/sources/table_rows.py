@@ -100,6 +100,71 @@ def batch(
     SourceError
         No symbol, no zone, no unit, or numbers with other marks; the message names the option.
     """
+    read = conform_rows(raw, table, origin)
+    origin, bad, stamps = read.origin, read.bad, read.stamps
+    interval, inferred = resolve_interval(read.kept, table.kind, origin, dates_only=stamps.dates_only)
+    is_daily = stamps.dates_only or (interval is not None and not interval.is_intraday)
+    hints: tuple[str, ...] = ()
+    if bad.height:
+        rows = read.raw.filter(pl.col("row").is_in(bad["row"].implode())) if written is None else written(bad["row"])
+        bad = bad if written is None else with_cells(bad, rows)
+        hints = value_hints(bad, rows, read.table, read.raw.height)
+    hints = (*hints, *rounded_amounts(read.kept))
+    notes = (*origin.notes, *read.table.notes, *stamps.notes, *read.left_out, *inferred, *hints)
+    names = read.kept["symbol"] if bad.height or read.left_out else read.names
+    return Batch(
+        kind=table.kind,
+        interval=interval,
+        frame=read.kept,
+        rejects=pl.concat([origin.refused, bad]),
+        source=origin.source,
+        sha256=origin.sha256,
+        stamp=origin.options.stamp or "start",
+        align=origin.options.align or ("date" if is_daily else "session"),
+        zone=origin.options.timezone or "UTC",
+        source_symbols=source_symbols(names, origin.qualifier),
+        notes=notes,
+        counters=counters_of(read.raw, read.kept, read.table, interval, origin.options.stamp or "start"),
+    )
+
+
+@dataclass(frozen=True)
+class ConformedRows:
+    """Rows of a table that hold and those that do not, before their interval is told.
+
+    Attributes
+    ----------
+    raw, table, origin
+        Those given, with what the layout and the options fill in.
+    kept : DataFrame
+        Requested rows in the schema of their kind.
+    bad : DataFrame
+        `schema.REJECTS`.
+    names : Series
+        Distinct symbols.
+    stamps : Stamps
+    left_out : tuple of str
+        Notes on rows that were not requested.
+    """
+
+    raw: pl.DataFrame
+    table: TableColumns
+    origin: Origin
+    kept: pl.DataFrame
+    bad: pl.DataFrame
+    names: pl.Series
+    stamps: Stamps
+    left_out: tuple[str, ...]
+
+
+def conform_rows(raw: pl.DataFrame, table: TableColumns, origin: Origin) -> ConformedRows:
+    """Conform a table as `batch` does, but for what its rows tell together: their interval, hints, counters.
+
+    Raises
+    ------
+    SourceError
+        As `batch`.
+    """
     options, conventions = table.layout.fill(origin.options)
     origin = replace(origin, options=options, notes=(*origin.notes, *conventions))
     raw, table = apply_layout(with_plain_cells(raw, table, origin.source), table, marks_of(origin.options))
@@ -116,29 +181,7 @@ def batch(
     good, bad = conform_table(raw, stamps, table, columns, origin)
     bad = rejects_of_requested(bad, raw["row"], symbols, origin.options)
     kept, left_out = drop_unrequested(good, origin.options)
-    interval, inferred = resolve_interval(kept, table.kind, origin, dates_only=stamps.dates_only)
-    is_daily = stamps.dates_only or (interval is not None and not interval.is_intraday)
-    hints: tuple[str, ...] = ()
-    if bad.height:
-        rows = raw.filter(pl.col("row").is_in(bad["row"].implode())) if written is None else written(bad["row"])
-        bad = bad if written is None else with_cells(bad, rows)
-        hints = value_hints(bad, rows, table, raw.height)
-    hints = (*hints, *rounded_amounts(kept))
-    notes = (*origin.notes, *table.notes, *stamps.notes, *left_out, *inferred, *hints)
-    return Batch(
-        kind=table.kind,
-        interval=interval,
-        frame=kept,
-        rejects=pl.concat([origin.refused, bad]),
-        source=origin.source,
-        sha256=origin.sha256,
-        stamp=origin.options.stamp or "start",
-        align=origin.options.align or ("date" if is_daily else "session"),
-        zone=origin.options.timezone or "UTC",
-        source_symbols=source_symbols(kept["symbol"] if bad.height or left_out else names, origin.qualifier),
-        notes=notes,
-        counters=counters_of(raw, kept, table, interval, origin.options.stamp or "start"),
-    )
+    return ConformedRows(raw, table, origin, kept, bad, names, stamps, left_out)
 
 
 def counters_of(
@@ -527,12 +570,7 @@ def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, sta
         check_not_merged(raw[table.roles["symbol"]], origin, stamps.ts)
     if table.kind != "bars" or origin.options.symbol or not raw.height:
         return
-    used = {*table.roles.values(), "row"}
-    idle = [
-        name
-        for name, dtype in raw.schema.items()
-        if name not in used and not dtype.is_float() and not REVISIONS.search(name)
-    ]
+    idle = idle_columns(raw, table)
     if not idle and not stamps.dates_only:  # nothing could part the rows, so they are not counted
         return
     keys = pl.DataFrame([series.alias("@series"), stamps.ts.alias("@ts")])
@@ -557,6 +595,16 @@ def check_one_symbol(raw: pl.DataFrame, table: TableColumns, origin: Origin, sta
         f"{repeated} stamps come again, with another {' or '.join(map(repr, [parting] if parting else few))} ({some}); {mend}"
         "if all are one symbol: --symbol NAME",
     )
+
+
+def idle_columns(raw: pl.DataFrame, table: TableColumns) -> list[str]:
+    """Columns without a role that could part the rows into series: no decimals, and no revisions or ids by their names."""
+    used = {*table.roles.values(), "row"}
+    return [
+        name
+        for name, dtype in raw.schema.items()
+        if name not in used and not dtype.is_float() and not REVISIONS.search(name)
+    ]
 
 
 def is_apart(keys: pl.DataFrame, raw: pl.DataFrame, names: Sequence[str]) -> bool:
@@ -626,9 +674,13 @@ def resolve_interval(
                 f"or --interval {origin.interval} if they are bars of {origin.interval}",
             )
         return origin.interval, ()
-    found = interval_of(frame, dates_only=dates_only)
+    return with_interval_note(interval_of(frame, dates_only=dates_only), frame.height)
+
+
+def with_interval_note(found: Interval | None, rows: int) -> tuple[Interval | None, tuple[str, ...]]:
+    """The interval that so many rows tell, or None, and the note that says so; no note without rows."""
     if found is None:
-        return None, ("interval: not told by name, option or rows; give --interval",) if frame.height else ()
+        return None, ("interval: not told by name, option or rows; give --interval",) if rows else ()
     return found, (f"interval: {found}, the commonest step between bars",)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from engine.errors import ParameterError, SchemaError
@@ -19,6 +20,7 @@ from engine.schema import (
     ROWS,
     VERDICT,
     Kind,
+    Schema,
     empty,
     rejected_rows,
     select_schema,
@@ -52,20 +54,20 @@ def stack_batches(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -
     SchemaError
         A column is missing, a key column has a null, a `ts` is out of range or a `price_type` unknown.
     """
-    origin = {"source": pl.String(), "row": pl.Int64()}
-    stacked = []
-    for number, frame in enumerate(frames):
-        extra = [pl.lit(None, dtype).alias(name) for name, dtype in origin.items() if name not in frame.columns]
-        schema = {**ROWS[kind], **origin, **({"verdict": VERDICT} if kind == "bars" else {})}
-        if kind == "bars" and "verdict" not in frame.columns:
-            extra.append(pl.lit(None, VERDICT).alias("verdict"))
-        fitted = select_schema(frame.with_columns(extra), schema, f"{kind} batch {number}")
-        stacked.append(fitted.with_columns(pl.lit(number, pl.Int32).alias("batch")))
-    rows = (
-        pl.concat(stacked)
-        if stacked
-        else empty({**ROWS[kind], **origin, **({"verdict": VERDICT} if kind == "bars" else {}), "batch": pl.Int32()})
-    )
+    schema: Schema = {
+        **ROWS[kind],
+        "source": pl.String(),
+        "row": pl.Int64(),
+        **({"verdict": VERDICT} if kind == "bars" else {}),
+    }
+    if len(frames) > 1 and all(frame.schema == frames[0].schema for frame in frames[1:]):
+        numbers = np.repeat(np.arange(len(frames), dtype=np.int32), [frame.height for frame in frames])
+        rows = fit_batch(pl.concat(frames, rechunk=True), schema, f"{kind} batches")
+        rows = rows.with_columns(pl.Series("batch", numbers))
+    else:
+        fitted = [fit_batch(frame, schema, f"{kind} batch {number}") for number, frame in enumerate(frames)]
+        parts = [part.with_columns(pl.lit(number, pl.Int32).alias("batch")) for number, part in enumerate(fitted)]
+        rows = pl.concat(parts) if parts else empty({**schema, "batch": pl.Int32()})
     required = [name for name in ("symbol", "ts", "seq", "price_type") if name in rows.columns]
     lacking = [name for name in required if rows[name].null_count()]
     if lacking:
@@ -84,6 +86,12 @@ def stack_batches(frames: Sequence[pl.DataFrame], kind: Kind, provenance: str) -
     if kind == "bars" and rows["verdict"].null_count():
         rows = rows.with_columns(pl.col("verdict").fill_null(verdict_by_provenance(rows["provenance"])))
     return rows
+
+
+def fit_batch(frame: pl.DataFrame, schema: Schema, what: str) -> pl.DataFrame:
+    """The frame in a schema; `source`, `row` and `verdict` are null where it has none. SchemaError if it does not fit."""
+    optional = [name for name in ("source", "row", "verdict") if name in schema and name not in frame.columns]
+    return select_schema(frame.with_columns(pl.lit(None, schema[name]).alias(name) for name in optional), schema, what)
 
 
 def within_dates(rows: pl.DataFrame, dates: DateRange) -> pl.DataFrame:

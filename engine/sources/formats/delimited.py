@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.sources import archive
-from engine.sources.batch import Batch
+from engine.sources.batch import Batch, SourceFile
 from engine.sources.formats.format import TextFormat, formats, has_suffix, is_text
 from engine.sources.formats.registry import data_suffixes, register
+from engine.sources.joint_text import read_text_files
+from engine.sources.options import ReadOptions
 from engine.sources.table_rows import Origin
 from engine.sources.text import read_text
 
@@ -32,3 +35,9 @@ class Csv(TextFormat):
     def read_content(self, data: bytes, origin: Origin) -> Batch:
         """Batch of conformed rows and rejects from the bytes of one delimited text file (`read_text`)."""
         return read_text(data, origin)
+
+    def read_together(self, files: Sequence[SourceFile], options: ReadOptions) -> list[list[Batch] | None]:
+        """Per file its batch where its header and lines are those of the first (`joint_text`); else None."""
+        if type(self) is not Csv:  # another format may read the same bytes in another way
+            return super().read_together(files, options)
+        return [None if batch is None else [batch] for batch in read_text_files(files, options)]

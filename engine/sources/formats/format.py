@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, cast
@@ -81,6 +81,11 @@ class Format(registry.Registered, ABC):
         SourceError
             The file cannot be read; the message names file and reason.
         """
+
+    def read_together(self, files: Sequence[SourceFile], options: ReadOptions) -> list[list[Batch] | None]:
+        """Per file its batches where it can be read with the others, equal to those of `read`; None: read it alone."""
+        del options
+        return [None] * len(files)
 
 
 class TextFormat(Format):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from engine.sources.formats.parquet import MAGIC as PARQUET_MAGIC
 from engine.sources.formats.registry import register
 from engine.sources.options import ReadOptions
 from engine.sources.vendors import lean
+from engine.sources.vendors.lean_joint import read_lean_files
 
 
 @register
@@ -40,3 +41,9 @@ class Lean(Format):
     def read(self, file: SourceFile, options: ReadOptions) -> list[Batch]:
         """One batch with the rows of the zip's members whose names carry the file's date, or no date."""
         return [lean.read_lean(file.path, options, file.qualifier)]
+
+    def read_together(self, files: Sequence[SourceFile], options: ReadOptions) -> list[list[Batch] | None]:
+        """Per file its batch where it has trade bars of one day and instrument, and nothing to tell; else None."""
+        if type(self) is not Lean:  # another format may read the same bytes in another way
+            return super().read_together(files, options)
+        return [None if batch is None else [batch] for batch in read_lean_files(files, options)]

@@ -174,9 +174,14 @@ def member_stamps(file: LeanFile, raw: pl.DataFrame, zone: str, origin: Origin) 
         )
     since = pl.col("time").str.strip_chars().cast(pl.Float64, strict=False)
     midnight = pl.lit(dt.datetime.combine(file.day, dt.time()), NAIVE)
-    past = (since * NS_PER_MS).round(0).cast(pl.Int64, strict=False).cast(pl.Duration("ns"))
-    naive = raw.select(pl.when(since.is_between(0, DAY_MS)).then(midnight + past).alias("ts"))["ts"]
+    naive = raw.select(since_midnight(since, midnight).alias("ts"))["ts"]
     return localized(naive, zone, raw["symbol"], is_bars=is_bars)
+
+
+def since_midnight(since: pl.Expr, midnight: pl.Expr) -> pl.Expr:
+    """Expression for local times that are so many ms (decimals) after midnight; null where that is beyond the day."""
+    past = (since * NS_PER_MS).round(0).cast(pl.Int64, strict=False).cast(pl.Duration("ns"))
+    return pl.when(since.is_between(0, DAY_MS)).then(midnight + past)
 
 
 def conform_members(
@@ -216,7 +221,9 @@ def row_columns(file: LeanFile, raw: pl.DataFrame) -> dict[str, pl.Expr]:
     """Column -> expression for the kind's columns; scaled prices are divided by 10,000, `seq` is the row number."""
     is_scaled = file.security in SCALED
     columns = {
-        name: parse_cell(name, is_scaled=is_scaled) for name in raw.columns if name not in ("time", "row", "source")
+        name: parse_cell(name, dtype, is_scaled=is_scaled)
+        for name, dtype in raw.schema.items()
+        if name not in ("time", "row", "source")
     }
     if "seq" in ROWS[file.kind]:
         columns["seq"] = pl.col("row")
@@ -224,12 +231,12 @@ def row_columns(file: LeanFile, raw: pl.DataFrame) -> dict[str, pl.Expr]:
     return {name: expr for name, expr in columns.items() if name in known}
 
 
-def parse_cell(name: str, *, is_scaled: bool) -> pl.Expr:
+def parse_cell(name: str, dtype: pl.DataType, *, is_scaled: bool) -> pl.Expr:
     """Text columns as they are, `suspicious` Boolean, others Float64 (scaled prices / 10,000); unreadable: null."""
     cell = pl.col(name)
     if name in ("symbol", "exchange", "conditions"):
         return cell
     if name == "suspicious":
         return cell.str.strip_chars().replace_strict({"0": False, "1": True}, default=None, return_dtype=pl.Boolean)
-    number = cell.str.strip_chars().cast(pl.Float64, strict=False)
+    number = cell.str.strip_chars().cast(pl.Float64, strict=False) if dtype == pl.String else cell
     return divided(number, PRICE_SCALE) if name in PRICES and is_scaled else number
