@@ -106,15 +106,9 @@ def partition_rows(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFram
         return [("", rows)]
     # One folder is the common case, and comparing all rows with the first costs less than finding distinct values.
     if all((rows[column] == rows[column][0]).all() for column in by):
-        keys = [tuple(rows[column][0] for column in by)]
-    else:
-        keys = rows.select(by).unique().sort(by).rows()
-    if len(keys) == 1:
-        return [("/".join(keys[0]), rows)]
-    return [
-        ("/".join(key), rows.filter(*(pl.col(column) == value for column, value in zip(by, key, strict=True))))
-        for key in keys
-    ]
+        return [("/".join(rows[column][0] for column in by), rows)]
+    parts = rows.partition_by(by, as_dict=True, maintain_order=True)
+    return [("/".join(map(str, key)), part) for key, part in sorted(parts.items())]
 
 
 def row_group_rows(height: int) -> int:

@@ -5,7 +5,7 @@
    for bars whose window has ended since; gaps and quality come by session. Former rows of their keys go
    (`table_edits.stage_changes`).
 3. `stage_all_rows` writes all rows, symbol by symbol within month within interval, a batch at a time
-   (`ROWS_PER_BATCH`; less than two of them, or one session of one symbol). Two are being encoded while the next one
+   (`ROWS_PER_BATCH`; less than two of them, or one session of one symbol; several months where they are small). Two are being encoded while the next one
    is made.
 
 The tables that do not grow with the rows (`sessions`, `calendars`, `symbols`) are compared with what was there.
@@ -265,7 +265,10 @@ def table_batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
 def batch_scopes(
     snapshot: Snapshot, keys: Sequence[PanelKey], *, by_month: bool
 ) -> Iterator[tuple[tuple[dt.date, dt.date] | None, list[int] | None]]:
-    """Yield (first, last session) and series ids of each batch of about 2^20 rows; None stands for all of them."""
+    """Yield (first, last session) and series ids of each batch of about 2^20 rows; None stands for all of them.
+
+    A batch is of one month, or of several whole ones. Months are cut when files are made.
+    """
     parts = (part for key in keys for part in snapshot.panels[key].parts)
     counts = pl.concat(
         [count_by_session(piece) for part in parts for piece in [part.clear(), *part.iter_slices(ROWS_PER_BATCH)]]
@@ -273,6 +276,7 @@ def batch_scopes(
     month = pl.col("session").dt.month_start() if by_month else pl.lit(None, pl.Date)
     named = counts.join(snapshot.series, on="series")
     days = named.group_by(month.alias("month"), "symbol", "session").agg(pl.col("rows").sum(), "series")
+    days = days.with_columns(joined_months(days))
     scopes = (
         assign_batches(days.sort("month", "symbol", "session"))
         .group_by("month", "turn", "cut", maintain_order=True)
@@ -282,6 +286,19 @@ def batch_scopes(
     for row, is_alone in zip(scopes.iter_rows(named=True), alone, strict=True):
         is_whole = is_alone and not by_month
         yield None if is_whole else (row["first"], row["last"]), None if is_alone else sorted(set(row["series"]))
+
+
+def joined_months(days: pl.DataFrame) -> pl.Expr:
+    """Expression for `month` of `days` (`month, rows`), where months that fit into one batch together are the first of them."""
+    months = days.group_by("month").agg(pl.col("rows").sum()).sort("month")
+    first, held, joined = None, ROWS_PER_BATCH, []
+    for month, rows in months.iter_rows():
+        if held + rows > ROWS_PER_BATCH:
+            first, held = month, 0
+        held += rows
+        joined.append(first)
+    firsts = pl.Series(joined, dtype=months.schema["month"])
+    return pl.col("month").replace_strict(months["month"], firsts, return_dtype=pl.Date)
 
 
 def assign_batches(days: pl.DataFrame) -> pl.DataFrame:
