@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.app import AsJson, app
-from engine.cli.console import merge_notes, print_frame, print_json, print_line, print_list, print_problems, progress
+from engine.cli.console import (
+    is_quiet,
+    merge_notes,
+    print_frame,
+    print_json,
+    print_line,
+    print_list,
+    print_problems,
+    progress,
+)
 from engine.cli.exit_codes import MANY_REJECTS, PARTLY_READ, correction_lines
 from engine.cli.parsing import (
     override_options,
@@ -106,6 +115,9 @@ def run(
     workers: Annotated[int | None, typer.Option(help="Processes that share the symbols; needs --export.")] = None,
     dask: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, or `local`; needs --export.")] = None,
     resume: Annotated[bool, typer.Option(help="Keep what an interrupted run with workers did.")] = False,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Print every series, note and reason, not only the worst.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Read vendor files, derive bars, find gaps; --export writes them. Exit code 3: unreadable files, 4: many rejects.
@@ -166,7 +178,7 @@ def run(
             if workers is None and dask is None
             else run_in_partitions(sources, chosen, export, workers, dask, resume=resume, tell=tell)
         )
-    print_run(outcome, export, as_json=as_json, most_rejects=most_rejects)
+    print_run(outcome, export, as_json=as_json, most_rejects=most_rejects, show_all=show_all)
     if any(not problem.ignored for problem in outcome.loaded.problems):
         raise typer.Exit(PARTLY_READ)
     if sources_over(outcome.loaded.refused, most_rejects):
@@ -236,21 +248,35 @@ def run_in_partitions(
 
 
 def print_run(
-    outcome: RunResult | PartitionedResult, export: Path | None, *, as_json: bool, most_rejects: float = 1.0
+    outcome: RunResult | PartitionedResult,
+    export: Path | None,
+    *,
+    as_json: bool,
+    most_rejects: float = 1.0,
+    show_all: bool = False,
 ) -> None:
-    """Print series, worst sessions, calendars, counts, notes, refused rows, unreadable files of a run; or all as JSON.
+    """Print worst series and sessions, calendars, counts, notes, refused rows, unreadable files of a run; or all as JSON.
 
-    Files with more refused rows than the share `most_rejects` are named one by one.
+    Files with more refused rows than the share `most_rejects` are named one by one. With `show_all` no series, note or
+    reason is left out.
     """
     from dataclasses import asdict
 
-    from engine.report.summary_tables import summarize_series, worst_sessions
+    from engine.report.summary_tables import summarize_series, worst_series, worst_sessions
     from engine.runtime.refused_rows import describe_refused, describe_sources_over
 
+    loaded = outcome.loaded
+    # In an order of their own: workers are done in any.
+    problems = sorted((p.path, p.reason) for p in loaded.problems if not p.ignored)
+    too_many = describe_sources_over(loaded.refused, most_rejects)
+    unread = [f"{path}: {why}" for path, why in problems]
+    if is_quiet() and not as_json:  # nothing else would be printed
+        print_problems("too many rows refused", too_many)
+        print_problems("could not be read", unread)
+        return
     tables = outcome.tables()
     series = summarize_series(tables["quality"], tables["gaps"], tables["symbols"])
     bad = worst_sessions(tables["quality"], tables["gaps"], tables["symbols"], tables["calendars"])
-    loaded = outcome.loaded
     counted = {
         "files": loaded.files,
         "rows": loaded.rows,
@@ -262,8 +288,6 @@ def print_run(
         "export": export and str(export),
         "export_revision": outcome.export_revision,
     }
-    # In an order of their own: workers are done in any.
-    problems = sorted((p.path, p.reason) for p in loaded.problems if not p.ignored)
     notes = sorted(loaded.notes)
     if as_json:
         print_json(
@@ -278,15 +302,20 @@ def print_run(
             }
         )
         return
-    print_frame("Series", series)
+    shown = series if show_all else worst_series(series)
+    is_cut = shown.height < series.height
+    print_frame(
+        f"The worst {shown.height} of {series.height:,} series (--all: every one)" if is_cut else "Series", shown
+    )
     if bad.height:
         print_frame("Worst sessions", bad)
     for row in tables["calendars"].iter_rows(named=True):
         print_line(f"calendar {row['calendar']}: {row['provider']} {row['version']}, {row['time_zone']}")
     print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
-    print_list("note", merge_notes(notes))
+    merged, refused = merge_notes(notes), describe_refused(loaded.refused)
+    print_list("note", merged, *([len(merged)] if show_all else []))
     for line in correction_lines("; ".join(note for note in notes if "mark ends: --stamp" in note)):
         print_line(line.rstrip())
-    print_list("refused", describe_refused(loaded.refused))
-    print_problems("too many rows refused", describe_sources_over(loaded.refused, most_rejects))
-    print_problems("could not be read", [f"{path}: {why}" for path, why in problems])
+    print_list("refused", refused, *([len(refused)] if show_all else []))
+    print_problems("too many rows refused", too_many)
+    print_problems("could not be read", unread)

@@ -7,6 +7,7 @@ import polars as pl
 from engine.schema import IS_MISSING
 
 SERIES = ["symbol", "price_type"]
+MOST_SERIES = 20  # of a summary: a screen of a terminal
 
 
 def summarize_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
@@ -39,6 +40,17 @@ def summarize_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.Data
         .select(*SERIES, "interval", "sessions", *counted[1:3], "longest_gap", "quality", *counted[3:])
         .sort(SERIES)
     )
+
+
+def worst_series(series: pl.DataFrame, count: int = MOST_SERIES) -> pl.DataFrame:
+    """Return the `count` series of lowest quality of `summarize_series`, worst first; all in their order if no more.
+
+    Of equal quality, that with more missing bars is worse. Series without a due session have no quality and come last.
+    """
+    if series.height <= count:
+        return series
+    order = ["quality", "missing", *SERIES]
+    return series.sort(order, descending=[False, True, False, False], nulls_last=True).head(count)
 
 
 def worst_sessions(

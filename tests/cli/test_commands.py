@@ -64,6 +64,20 @@ def test_run_folder_prints_series_worst_sessions_and_calendar(engine, folder: Pa
     assert "94.62" in ran.out
 
 
+def test_run_many_series_prints_the_worst_unless_all_are_asked_for(engine, tmp_path: Path) -> None:
+    for number in range(23):
+        minutes = [m for m in range(40) if m % (number + 2)]  # the first symbols lack most
+        rows = [f"{(OPEN + dt.timedelta(minutes=m)).isoformat()},10,10.5,9.5,10.2,100" for m in minutes]
+        (tmp_path / f"S{number:02}.csv").write_text("ts,open,high,low,close,volume\n" + "\n".join(rows))
+    words = ("run", tmp_path, "--calendar", "XNYS", "--derive", "5m", "--interval", "1m")
+    cut, whole = engine(*words).out, engine(*words, "--all").out
+    assert "The worst 20 of 23 series (--all: every one)" in cut
+    series = cut.partition("Worst sessions")[0]
+    assert [name for name in (f"S{number:02}" for number in range(23)) if name not in series] == ["S20", "S21", "S22"]
+    assert "The worst" not in whole
+    assert all(f"S{number:02}" in whole.partition("Worst sessions")[0] for number in range(23))
+
+
 def test_run_as_json_gives_the_figures(engine, folder: Path, tmp_path: Path) -> None:
     told = json.loads(engine("run", folder, "--calendar", "XNYS", "--json", "--export", tmp_path / "o").out)
     series = {row["symbol"]: row for row in told["series"]}
