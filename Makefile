@@ -9,7 +9,7 @@ demo: $(VENV)/.done
 
 # The whole suite, as CI runs it.
 test: $(VENV)/.done
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # The kernels, the store and the contracts: under a minute, for use while editing.
 quick: $(VENV)/.done

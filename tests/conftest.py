@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of as many processes as there are cores
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
+
 from tests.object_store import BUCKET, environment, serve_objects
 
 # How long an example takes says more about the machine than about the code.

@@ -51,6 +51,7 @@ def test_every_disagreement_with_another_database_is_decided(compared):
     assert [one for one in compared.disagreements if one.leg != "product"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", CODES)
 def test_answer_file_is_what_the_libraries_and_the_corrections_make(code):
     made = make_facts(code)

@@ -25,7 +25,7 @@ from tests.export.test_faults import ROOT, failing
 
 FSYNCS = 42
 CHANCE = random.Random(5)  # noqa: S311
-INSTANTS = sorted({FSYNCS, *CHANCE.sample(range(1, FSYNCS), 7)})
+INSTANTS = sorted({FSYNCS, *CHANCE.sample(range(1, FSYNCS), 4)})
 
 
 def child(target, generation, kill_at=0, prefix: Iterable[str] = ()):

@@ -35,17 +35,12 @@ CASES = [
 ]
 IN_SUITE = {
     ("bars/1m", "flipped"),
-    ("bars/5m", "swapped"),
     ("gaps", "overwritten"),
     ("symbols", "zeroed"),
-    ("ticks", "renamed"),
-    ("exports last", "truncated"),
     ("exports first", "swapped"),
     ("entry bars first", "deleted"),
-    ("entry bars middle", "swapped"),
     ("entry bars last", "folder"),
     ("entry exports first", "zeroed"),
-    ("entry exports middle", "flipped"),
     ("entry exports last", "deleted"),
     ("copy last", "emptied"),
 }
