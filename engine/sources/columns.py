@@ -28,6 +28,7 @@ from engine.sources.options import ReadOptions
 Roles = Mapping[str, str]
 
 ROLES = tuple(SHARED_NAMES.aliases)
+MOST_NAMED, LONGEST_NAME = 40, 80
 STAMPS = {"ts", "date", "time"}
 IDS = ("first_id", "last_id")  # of the trades of a bar
 STAMP_LIKE = re.compile(r"time|date|stamp|(?:_at|At)$", re.IGNORECASE)
@@ -98,7 +99,7 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str, layout:
     if kind is None or not STAMPS & set(roles):
         raise SourceError(
             path,
-            f"columns {', '.join(names)} are no bars (time, open, high, low, close), quotes (time, bid, ask), "
+            f"columns {list_names(names)} are no bars (time, open, high, low, close), quotes (time, bid, ask), "
             f"ticks (time, price) or open interest; {suggest_columns(roles, names)}",
         )
     if kind == "ticks" and "volume" in roles:
@@ -108,8 +109,14 @@ def match_columns(names: Sequence[str], options: ReadOptions, path: str, layout:
     used = {name for role, name in roles.items() if role in ROWS[kind] or role in others}
     used |= {name for name in names if normalize_name(name) in layout.rows[:1]}
     unused = [name or "''" for name in names if name not in used]
-    notes += [f"columns not used: {', '.join(unused)}"] if unused else []
+    notes += [f"columns not used: {list_names(unused)}"] if unused else []
     return TableColumns(kind, roles, tuple(notes), layout)
+
+
+def list_names(names: Sequence[str]) -> str:
+    """The first `MOST_NAMED` names, each cut off at `LONGEST_NAME` characters, and how many more there are."""
+    shown = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in names[:MOST_NAMED]]
+    return ", ".join(shown) + (f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else "")
 
 
 def choose_layout(names: Sequence[str], options: ReadOptions, path: str) -> Layout:
@@ -128,7 +135,7 @@ def choose_layout(names: Sequence[str], options: ReadOptions, path: str) -> Layo
     if absent and not layout.first_line and not options.columns:
         raise SourceError(
             path,
-            f"layout {layout.name} has the columns {', '.join(absent)}, which are absent; there are {', '.join(names)}",
+            f"layout {layout.name} has the columns {', '.join(absent)}, which are absent; there are {list_names(names)}",
         )
     return layout
 
@@ -187,7 +194,7 @@ def assign_roles(names: Sequence[str], layout: Layout, options: ReadOptions, pat
         elif 1 <= place <= len(names):
             roles[role] = names[place - 1]
         else:
-            raise SourceError(path, f"no column {stated!r} for {role}; it has {', '.join(names)}")
+            raise SourceError(path, f"no column {stated!r} for {role}; it has {list_names(names)}")
     check_case_clashes(names, roles, options, path)
     if "ts" in roles:
         # The columns of a stamp in two parts are then only its repetition.
@@ -203,7 +210,7 @@ def check_case_clashes(names: Sequence[str], roles: Roles, options: ReadOptions,
         if normal and len(set(alike)) > 1 and role not in options.columns:
             choices = ", or ".join(f"--columns {role}={other}" for other in alike)
             raise SourceError(
-                path, f"columns {', '.join(alike)} differ in case or signs alone; say which is meant: {choices}"
+                path, f"columns {list_names(alike)} differ in case or signs alone; say which is meant: {choices}"
             )
 
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import json
 import lzma
 import os
 import socket
 import subprocess
-import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
 import polars as pl
 import pytest
-from engine.cli import program
-from engine.cli.exit_codes import PARTLY_READ
 from engine.errors import SourceError
 from engine.runtime.load import load_files
 from engine.runtime.options import CalendarMap, LoadOptions
@@ -29,101 +24,10 @@ MINUTES = [f"2024-01-02T14:{30 + n}:00Z" for n in range(30)]
 CSV = "timestamp,open,high,low,close,volume\n" + "".join(f"{ts},10,11,9,10.5,100\n" for ts in MINUTES)
 
 
-def zipped(**members: bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return file.getvalue()
-
-
-def damaged(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes(byte ^ 0x5A for byte in data[at : at + 12]) + data[at + 12 :]
-
-
 def parquet() -> bytes:
     file = io.BytesIO()
     pl.read_csv(CSV.encode()).write_parquet(file)
     return file.getvalue()
-
-
-def dbn(version: int) -> bytes:
-    return b"DBN" + bytes([version]) + (100).to_bytes(4, "little") + b"XNAS.ITCH".ljust(16, b"\0") + bytes(100)
-
-
-def tarred() -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        info = tarfile.TarInfo("SPY.csv")
-        info.size = len(CSV)
-        archive.addfile(info, io.BytesIO(CSV.encode()))
-    return file.getvalue()
-
-
-BAD = {
-    "zeros.csv": (bytes(5000), "filled with zeros"),
-    "binary.csv": (bytes(range(256)) * 20, "is binary"),
-    "empty.csv": (b"", "is empty"),
-    "utf32.csv": (CSV.encode("utf-32"), "UTF-32"),
-    "utf32le.csv": (CSV.encode("utf-32-le"), "UTF-32"),
-    "twice.csv.gz": (gzip.compress(gzip.compress(CSV.encode())), "packed twice (gzip in gzip)"),
-    "mixed.csv.xz": (lzma.compress(bz2.compress(CSV.encode())), "packed twice (bzip2 in xz)"),
-    "zip.csv.gz": (gzip.compress(zipped(a=b"x")), "packed twice (zip in gzip)"),
-    "tar.csv.gz": (tarred(), "is a tar archive"),
-    "magic.parquet": (b"PAR0" + parquet()[4:], "not with the mark of parquet"),
-    "zeros.parquet": (bytes(5000), "not with the mark of parquet"),
-    "cut.parquet": (parquet()[:-20], "no Parquet file"),
-    "locked.parquet": (b"PARE" + parquet()[4:-4] + b"PARE", "encrypted"),
-    "old.feather": (b"FEA1" + bytes(200) + b"FEA1", "Feather of version 1"),
-    "next.dbn": (dbn(9), "version 9"),
-    "cut.csv.gz": (gzip.compress(CSV.encode())[:-12], "cannot be unpacked"),
-    "damaged.csv.xz": (damaged(lzma.compress(CSV.encode()), 40), "cannot be unpacked"),
-    "damaged.csv.bz2": (damaged(bz2.compress(CSV.encode()), 40), "cannot be unpacked"),
-    "lzma.zip": (damaged(zipped(**{"SPY.csv": CSV.encode()}), 60), "cannot be unpacked"),
-    "cut.zip": (zipped(**{"SPY.csv": CSV.encode()})[:-30], "no zip archive"),
-    "nested.zip": (zipped(**{"SPY.csv.gz": gzip.compress(CSV.encode())}), "packed data (gzip)"),
-    "old.dat": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "Excel workbook of the old kind"),
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("bad")
-    (root / "SPY_1m.csv").write_text(CSV)
-    for name, (data, _) in BAD.items():
-        (root / name).write_bytes(data)
-    return root
-
-
-@pytest.fixture(scope="module")
-def problems(folder) -> dict[str, str]:
-    loaded = load_files([folder], LoadOptions(CalendarMap("XNYS")))
-    assert loaded.rows == len(MINUTES)
-    assert not any(problem.ignored for problem in loaded.problems)
-    return {Path(problem.path.split("!")[0]).name: problem.reason for problem in loaded.problems}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_load_names_each_file_that_cannot_be_read(problems, name):
-    assert BAD[name][1] in problems[name]
-    assert "defect of engine" not in problems[name]
-
-
-def test_run_over_unreadable_files_ends_with_the_code_of_partly_read(folder, capsys, run_engine):
-    code = run_engine("run", str(folder), "--calendar", "XNYS", "--json")
-    named = {Path(one["path"].split("!")[0]).name for one in json.loads(capsys.readouterr().out)["problems"]}
-    assert (code, named) == (PARTLY_READ, set(BAD))
-
-
-@pytest.fixture
-def run_engine(monkeypatch):
-    def call(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["engine", *words])
-        with pytest.raises(SystemExit) as ended:
-            program()
-        return int(ended.value.code or 0)
-
-    return call
 
 
 def test_scan_pipes_devices_sockets_and_endless_links_are_never_waited_for(tmp_path):
