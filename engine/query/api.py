@@ -239,7 +239,7 @@ def sql(
 
 
 class QuerySession:
-    """Many queries against one state of the data, each in a sandbox of its own in one child process.
+    """Many queries against one state of the data, each on a connection of its own in one child process.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ This module needs DuckDB and Arrow alone: a child process that loads it is up in
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import duckdb
@@ -108,11 +108,49 @@ class OpenResult:
     reader: BoundedReader
 
 
+class KeptSandbox:
+    """The sandbox of the last query, kept for the next one on the same files under the same limits: its views are made once.
+
+    Each query has a connection of its own, so that none sees types, seeds or settings of another. A file is compared with
+    its SHA-256 when it is opened after it has changed. Any error ends the sandbox. It belongs to one thread.
+    """
+
+    def __init__(self) -> None:
+        self._of: tuple[Catalog, Limits] | None = None
+        self._stack = ExitStack()
+        self._sandbox: duckdb.DuckDBPyConnection | None = None
+
+    @contextmanager
+    def connection(self, catalog: Catalog, limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Context: a new connection to the kept sandbox if that is of this catalog and these limits, else to a new one."""
+        if self._of != (catalog, limits):
+            self.close()
+        try:
+            if self._sandbox is None:
+                self._sandbox = self._stack.enter_context(open_sandbox(catalog, {}, limits))
+                self._of = catalog, limits
+            with self._sandbox.cursor() as con:
+                yield con
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the sandbox; the next query opens another."""
+        self._of = self._sandbox = None
+        self._stack.close()
+
+
 @contextmanager
 def open_result(
-    catalog: Catalog, frames: Mapping[str, object], query: str, limits: Limits, row_limit: int | None = None
+    catalog: Catalog,
+    frames: Mapping[str, object],
+    query: str,
+    limits: Limits,
+    row_limit: int | None = None,
+    kept: KeptSandbox | None = None,
 ) -> Iterator[OpenResult]:
-    """In this process, run one reading statement in a new locked DuckDB; yield schema, types, reader of `row_limit` rows.
+    """In this process, run one reading statement in a locked DuckDB; yield schema, types, reader of `row_limit` rows.
 
     Parameters
     ----------
@@ -123,6 +161,8 @@ def open_result(
     limits : Limits
     row_limit : int, optional
         Number of rows to return; the others are only counted.
+    kept : KeptSandbox, optional
+        Where the DuckDB of a query without `frames` comes from; default a new one, which is closed at the end.
 
     Raises
     ------
@@ -131,7 +171,8 @@ def open_result(
     ExportError
         A file cannot be read.
     """
-    with open_sandbox(catalog, frames, limits) as con, query_errors(con, query, limits):
+    sandbox = open_sandbox(catalog, frames, limits) if kept is None or frames else kept.connection(catalog, limits)
+    with sandbox as con, query_errors(con, query, limits):
         check_statement(con, query)
         relation = con.sql(query)
         kinds = tuple(str(kind) for kind in relation.types)
@@ -144,13 +185,13 @@ def open_sandbox(catalog: Catalog, frames: Mapping[str, object], limits: Limits)
     """Context: a DuckDB connection that sees only catalog and frames, its settings locked; closed at the end."""
     con = duckdb.connect(":memory:", config=CLOSED_CONFIG | limits.duckdb_config)
     try:
-        con.execute("SET TimeZone='UTC'")
+        con.execute("SET GLOBAL TimeZone='UTC'")
         for name, frame in frames.items():
             con.register(name, frame)
         create_views(con, catalog)
         # This alone would allow writing too: it is the file system that refuses.
         con.execute(f"SET allowed_directories=['{SCHEME}']")
-        con.execute(f"SET max_execution_time={max(1, round(limits.timeout_seconds * 1000))}")
+        con.execute(f"SET GLOBAL max_execution_time={max(1, round(limits.timeout_seconds * 1000))}")
         for statement in SEALING_STATEMENTS:
             con.execute(statement)
         yield con

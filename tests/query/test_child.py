@@ -10,17 +10,19 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
 import pytest
 from engine.errors import ExportError, ParameterError, QueryError
 from engine.export.dataset import open_dataset
-from engine.query import QuerySession, sql
+from engine.query import QuerySession, sandbox, sql
 from engine.query.child import Child
 from engine.query.child_pool import ChildPool
 from engine.query.explain import error_text
 from engine.query.request import Limits
+from engine.query.sql_views import pinned_catalog
 from polars.testing import assert_frame_equal
 
 from tests.query.hostile_statements import HOSTILE, REFUSED
@@ -358,3 +360,43 @@ def test_sql_forked_process_begins_with_an_empty_pool(export: Path) -> None:
 def test_internal_error_shows_no_folder_of_the_installation() -> None:
     text = "INTERNAL Error: index 3\n\nStack Trace:\n\n/usr/lib/python3/site-packages/_duckdb.so(+0x1) [0x7f]\nmore"
     assert error_text(RuntimeError(text)) == "INTERNAL Error: index 3"
+
+
+def test_session_questions_share_views_but_neither_seeds_nor_types(session: QuerySession) -> None:
+    seeded = [(session.run("SELECT setseed(0.25)"), session.run("SELECT random()").frame.item())[1] for _ in range(2)]
+    assert seeded[0] != seeded[1]
+    session.run("SELECT * FROM (PIVOT (SELECT 'a' AS k, 1 AS v) ON k USING sum(v))")
+    assert session.run("SELECT count(*) FROM duckdb_types() WHERE NOT internal").frame.item() == 0
+
+
+def test_kept_sandbox_makes_views_again_for_other_files_limits_and_after_an_error(
+    export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    create = sandbox.create_views
+    monkeypatch.setattr(sandbox, "create_views", lambda *words: (made.append(1), create(*words))[1])
+    files = {name: open_dataset(export).files(name) for name in ("gaps", "quality")}
+    one, other = pinned_catalog(files), pinned_catalog({"gaps": files["gaps"]})
+    kept = sandbox.KeptSandbox()
+    counts = []
+    for catalog, query, limits in (
+        (one, "FROM gaps", Limits()), (one, "FROM gaps", Limits()), (one, "FROM gaps", Limits(5.0)),
+        (other, "FROM gaps", Limits()), (other, "FROM nothing", Limits()), (other, "FROM gaps", Limits()),
+    ):  # fmt: skip
+        with suppress(QueryError), sandbox.open_result(catalog, {}, query, limits, None, kept) as result:
+            assert sum(batch.num_rows for batch in result.reader) == _tables()["gaps"].height
+        counts.append(len(made))
+    kept.close()
+    assert counts == [1, 1, 2, 3, 3, 4]
+
+
+def test_session_file_that_is_damaged_between_two_questions_is_named(tmp_path: Path) -> None:
+    _export(tmp_path / "out", _tables())
+    (file, *_) = open_dataset(tmp_path / "out").files("gaps")
+    with QuerySession(tmp_path / "out") as session:
+        session.run("FROM gaps")
+        data = bytearray(Path(file).read_bytes())
+        data[100] ^= 1
+        Path(file).write_bytes(data)
+        with pytest.raises(QueryError, match=r"gaps/.*its SHA-256 is not that of its name; `engine verify`"):
+            session.run("FROM gaps")
