@@ -150,7 +150,7 @@ class Dataset(Summarized):
         if statistics.is_empty():
             return {}
         folder = self.target / table
-        return {folder / path: size for path, size in statistics.select("path", "size_bytes").iter_rows()}
+        return {folder / path: size for path, size in zip(statistics["path"], statistics["size_bytes"], strict=True)}
 
     def rows(self, table: str) -> int:
         """Number of rows of a table at this revision: the log's record counts summed; no data file is opened."""
@@ -172,9 +172,11 @@ class Dataset(Summarized):
             check_log(self.target, table, self._versions[table], self._sums)
             with explained_log_errors(self.target, table):
                 found = delta_table.file_statistics(self.target / table, self._versions[table])
-            folder = pl.col("path").str.replace("[^/]*$", "")
-            first = [f"min.{name}" for name in SORT[table] if f"min.{name}" in found.columns]
-            self._read[table] = found.sort(folder, *first, "path")
+            if found.height > 1:  # a sort costs a millisecond, which a question to a warm process feels
+                folder = pl.col("path").str.replace("[^/]*$", "")
+                first = [f"min.{name}" for name in SORT[table] if f"min.{name}" in found.columns]
+                found = found.sort(folder, *first, "path")
+            self._read[table] = found
         return self._read[table]
 
     def _summary(self) -> Summary:

@@ -2,6 +2,7 @@
 
     python -m tests.soak.targets revisions 1000      # so many revisions, each with one more file
     python -m tests.soak.targets files 20000         # so many files of one table
+    python -m tests.soak.targets questions 1000000   # a table of so many rows: questions to a warm process against DuckDB
     python -m tests.soak.targets read-only           # a target without the right to write; as root, start it by
                                                      # setpriv --bounding-set=-dac_override,-dac_read_search
     python -m tests.soak.targets full FOLDER         # a target on a file system of a few MB, as
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import engine
 import polars as pl
 from engine.errors import EngineError
@@ -57,6 +59,7 @@ def main(words: list[str]) -> int:
         wrong = {
             "revisions": lambda: measure_revisions(place / "out", int(rest[0])),
             "files": lambda: measure_files(place / "out", int(rest[0])),
+            "questions": lambda: measure_questions(place / "out", int(rest[0])),
             "read-only": lambda: try_read_only(place / "out"),
             "full": lambda: try_full(place / "out"),
         }[kind]()
@@ -153,6 +156,43 @@ def measure_files(target: Path, count: int) -> list[str]:
         lambda: write_dataset(target, tables, store_id="files", store_revision=1, written_at=NOON),
     )
     return measure_readers(target, count)
+
+
+def measure_questions(target: Path, rows: int) -> list[str]:
+    """Ask the same of a table in turn by `engine.sql` and by an open DuckDB over the same files; what is unequal."""
+    many = pl.int_range(rows, eager=True)
+    minute = pl.duration(minutes=pl.col("n") // 50)
+    bars = rows_of_bars(pl.DataFrame({"interval": ["1m"], "n": [1500]})).drop("symbol", "ts", "ts_end")
+    bars = pl.DataFrame({"n": many}).join(bars, how="cross").with_columns(
+        (pl.lit("S") + (pl.col("n") % 50).cast(pl.String)).alias("symbol"), (NOON + minute).alias("ts"),
+        (NOON + minute + pl.duration(minutes=1)).alias("ts_end"), pl.col("n").cast(pl.Float64).alias("close"),
+    )  # fmt: skip
+    write_dataset(
+        target, {"bars": conform_table("bars", bars.drop("n"))}, store_id="many", store_revision=1, written_at=NOON
+    )
+    query = "SELECT symbol, count(*) AS rows, avg(close) AS close FROM bars GROUP BY symbol ORDER BY symbol"
+    files = [str(path) for path in open_dataset(target).files("bars")]
+    taken: dict[str, list[float]] = {"DuckDB": [], "engine.sql": [], "engine.sql, SELECT 1": []}
+    wrong = []
+    with duckdb.connect() as con:
+        con.execute(
+            f"CREATE VIEW bars AS FROM read_parquet({files!r}, hive_partitioning=true, hive_types_autocast=false)"
+        )
+        asked = {
+            "DuckDB": lambda: con.sql(query).pl(),
+            "engine.sql": lambda: engine.sql(target, query),
+            "engine.sql, SELECT 1": lambda: engine.sql(target, "SELECT 1"),
+        }
+        for number in range(21):
+            answers = []
+            for name, ask in asked.items():
+                begin = time.perf_counter()
+                answers.append(ask())
+                taken[name] += [time.perf_counter() - begin] if number else []
+            wrong += [] if answers[0].equals(answers[1]) else ["answers differ"]
+    for name, seconds in taken.items():
+        say(f"{name}: least {1000 * min(seconds):.0f} ms, median {1000 * sorted(seconds)[10]:.0f} ms")
+    return wrong
 
 
 @contextmanager
