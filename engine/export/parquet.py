@@ -22,7 +22,7 @@ from engine.export.tables import LIVE, PARTITION, SORT, sorted_rows
 from engine.publish import write_new_file
 
 ROWS_PER_FILE = 1 << 22
-ROW_GROUPS_PER_FILE = 16
+ROW_GROUPS_PER_FILE = 32
 ROW_GROUP_ROWS = (1 << 15, 1 << 17)
 ZSTD_LEVEL = 2  # Polars writes at 3 by default: a quarter more time, and no smaller
 ENCODERS = 2  # each holds a batch
@@ -112,7 +112,7 @@ def partition_rows(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFram
 
 
 def row_group_rows(height: int) -> int:
-    """Rows per Parquet row group: a 16th of the file's, rounded up, at least 32,768 and at most 131,072."""
+    """Rows per Parquet row group: a 32nd of the file's, rounded up, at least 32,768 and at most 131,072."""
     low, high = ROW_GROUP_ROWS
     return min(max(-(-height // ROW_GROUPS_PER_FILE), low), high)
 

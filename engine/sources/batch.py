@@ -79,6 +79,11 @@ class Batch:
             return dict.fromkeys(names, frozenset())
         if len(names) == 1:
             return {names[0]: frozenset(self.frame["price_type"].unique())}
+        sides = self.frame["price_type"]
+        if (
+            names and not sides.null_count() and (sides == sides[0]).all()
+        ):  # as a rule, and comparing costs less than a set of pairs
+            return dict.fromkeys(names, frozenset([sides[0]]))
         pairs = self.frame.select("symbol", "price_type").unique(maintain_order=True)
         types: dict[str, set[str]] = {}
         for symbol, price_type in pairs.iter_rows():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import polars as pl
 
 from engine.calendars.providers import SessionCalendar
 from engine.errors import CalendarError
 from engine.grid import GridSpec, SessionGrid, Stamp, whole_years
+from engine.keys import Ints
 from engine.schema import TS
 from engine.store.panel_key import AXIS_INTERVAL, PanelKey
 from engine.store.panel_state import PanelState
@@ -18,10 +20,22 @@ MONTH = dt.timedelta(days=31)  # axes reach at least this far beyond the data, a
 PADDING = 2 * MONTH  # axes are built this far beyond the data, so that not every day builds them anew
 
 
+def number_pairs(rows: pl.DataFrame) -> tuple[pl.DataFrame, Ints]:
+    """(distinct `symbol, price_type` in the order of first rows, position of each row's pair among them); no nulls."""
+    names = ["symbol", "price_type"]
+    changes = rows.select(pl.any_horizontal(pl.col(name) != pl.col(name).shift() for name in names)).to_series()
+    begins = np.flatnonzero(changes.fill_null(value=True).to_numpy())
+    # Rows of a series stand together, as a rule, so only the first one of each run is looked up.
+    runs = rows[begins].select(names)
+    pairs = runs.unique(maintain_order=True)
+    found = runs.join(pairs.with_row_index("pair"), on=names, how="left", maintain_order="left")["pair"]
+    return pairs, np.repeat(found.cast(pl.Int64).to_numpy(), np.diff(np.append(begins, rows.height)))
+
+
 def partition_by_axis(
-    rows: pl.DataFrame, series: pl.DataFrame, specs: Sequence[GridSpec], axis_of: Mapping[str, int]
+    rows: pl.DataFrame, series: pl.DataFrame, pair: Ints, specs: Sequence[GridSpec], axis_of: Mapping[str, int]
 ) -> list[tuple[GridSpec, pl.DataFrame]]:
-    """Rows by axis as [(spec, rows)], a series number for `symbol, price_type`; `axis_of`: symbol to position in `specs`.
+    """Rows by axis as [(spec, rows)], with a series number in place of `symbol, price_type`; `axis_of`: symbol to position in `specs`.
 
     Parameters
     ----------
@@ -29,17 +43,20 @@ def partition_by_axis(
         With `symbol` and `price_type`.
     series : DataFrame of `symbol, price_type, series`
         Of every pair in `rows`.
+    pair : array of int
+        Of each row, the position of its pair in `series`.
     specs : sequence of GridSpec
         The axes in use.
     axis_of : mapping of str to int
         Position in `specs` of each symbol's axis; not read when there is only one.
     """
-    names = ["symbol", "price_type"]
+    numbered = rows.drop("symbol", "price_type").with_columns(series["series"].gather(pair))
     if len(specs) == 1:
-        return [(specs[0], rows.join(series, on=names, how="left", maintain_order="left").drop(names))]
+        return [(specs[0], numbered)]
     axes = pl.Series("axis", [axis_of[symbol] for symbol in series["symbol"]], pl.Int32)
-    numbered = rows.join(series.with_columns(axes), on=names, how="left", maintain_order="left").drop(names)
-    parts = numbered.partition_by("axis", as_dict=True, include_key=False, maintain_order=True)
+    parts = numbered.with_columns(axes.gather(pair)).partition_by(
+        "axis", as_dict=True, include_key=False, maintain_order=True
+    )
     return [(specs[axis], part) for (axis,), part in parts.items()]
 
 

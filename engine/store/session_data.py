@@ -46,7 +46,7 @@ from engine.store.change_log import ChangeLog, change_entry
 from engine.store.insertion import extend_excluded_range, insert_rows, merge_ranges
 from engine.store.panel import KEY, Upsert, empty_panel
 from engine.store.panel_key import PanelKey
-from engine.store.placement import extend_axis, partition_by_axis, place_rows
+from engine.store.placement import extend_axis, number_pairs, partition_by_axis, place_rows
 from engine.store.removal import absent_bars, remove_rows
 from engine.store.session_state import Incomplete
 from engine.store.snapshot import Snapshot
@@ -714,13 +714,14 @@ class SessionData(PlanNames, Summarized):
     def _partition_by_axis(self, rows: pl.DataFrame, spec: GridSpec | None) -> list[tuple[GridSpec, pl.DataFrame]]:
         """[(axis, rows)] by each symbol's axis, or one on `spec`; stores new series; UnknownSymbolError possible."""
         symbols = self._state.symbols
-        series = self.series_for(rows.select("symbol", "price_type").unique(maintain_order=True))
+        pairs, pair = number_pairs(rows)
+        series = self.series_for(pairs)
         if self._axes_of_symbols[0] is not symbols:  # found anew when symbols come or go
             numbers: dict[GridSpec, int] = {}
             axis_of = {name: numbers.setdefault(one.spec, len(numbers)) for name, one in symbols.items()}
             self._axes_of_symbols = (symbols, list(numbers), axis_of)
         _, specs, axis_of = self._axes_of_symbols
-        return partition_by_axis(rows, series, specs if spec is None else [spec], axis_of)
+        return partition_by_axis(rows, series, pair, specs if spec is None else [spec], axis_of)
 
     def _insert(self, key: PanelKey, rows: pl.DataFrame, *, again: bool = False) -> Upsert:
         """Upsert, count (anomalies of a base, too) and log rows (lock held); revision + 1 on any change or source duplicate."""

@@ -127,8 +127,8 @@ def test_write_large_table_is_cut_into_ordered_files(tmp_path, monkeypatch):
     assert counts(scans(tmp_path)) == EXPECTED_COUNTS
 
 
-@pytest.mark.parametrize(("height", "rows"), [(10, 32768), (1 << 20, 65536), ((1 << 20) + 1, 65537), (1 << 25, 131072)])
-def test_size_row_groups_is_a_16th_within_bounds(height, rows):
+@pytest.mark.parametrize(("height", "rows"), [(10, 32768), (1 << 20, 32768), ((1 << 20) + 1, 32769), (1 << 25, 131072)])
+def test_size_row_groups_is_a_32nd_within_bounds(height, rows):
     assert parquet.row_group_rows(height) == rows
 
 

@@ -14,6 +14,7 @@ from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.schema import BARS, ROWS, rejected_rows
 from engine.store.change_log import CHANGE_LOG, coalesce_changes
+from engine.store.placement import number_pairs
 from engine.store.session_data import SessionData
 from engine.store.symbol_data import SymbolSessionData
 from hypothesis import given
@@ -40,6 +41,14 @@ def store(*symbols: str, derived: tuple[str, ...] = ("5m", "1h")) -> SessionData
     session = SessionData()
     session.register_symbol_data(*(SymbolSessionData(s, derived_intervals=derived) for s in symbols))
     return session
+
+
+@given(st.lists(st.tuples(st.sampled_from("ABC"), st.sampled_from(("bid", "ask"))), max_size=12))
+def test_number_pairs_of_rows_in_any_order_names_each_row(rows: list[tuple[str, str]]) -> None:
+    frame = pl.DataFrame(rows, schema={"symbol": pl.String, "price_type": pl.String}, orient="row")
+    pairs, pair = number_pairs(frame)
+    assert pairs.rows() == list(dict.fromkeys(rows))
+    assert [pairs.row(number) for number in pair.tolist()] == rows
 
 
 def test_register_symbol_then_get_gives_a_view_and_remove_gives_none() -> None:
