@@ -87,14 +87,14 @@ def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> 
 
 def file_pieces(name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     """Yield (folder, sorted rows) for each file to be written, at most `ROWS_PER_FILE` (2^22) rows each."""
-    for folder, part in partition_rows(name, rows):
-        ordered = sorted_rows(part, SORT[name])
-        for offset in range(0, ordered.height, ROWS_PER_FILE):
-            yield folder, ordered.slice(offset, ROWS_PER_FILE)
+    # Sorted as a whole: a batch of many folders is in order as a rule, which is seen once.
+    for folder, part in partition_rows(name, sorted_rows(rows, SORT[name])):
+        for offset in range(0, part.height, ROWS_PER_FILE):
+            yield folder, part.slice(offset, ROWS_PER_FILE)
 
 
 def partition_rows(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
-    """(folder, rows) in folder order, else ("", rows); `gaps`, `quality`: earlier rows, last session per interval."""
+    """(folder, rows in the same order) in folder order, else ("", rows); `gaps`, `quality`: earlier rows, last session per interval."""
     by = PARTITION.get(name, ())
     if name in LIVE:
         # The next minute replaces the rows of the running session, and should not have to copy those of the others.
