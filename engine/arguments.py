@@ -327,6 +327,7 @@ def check_type(name: str, value: object, hint: Any) -> None:  # noqa: ANN401 - a
         raise ParameterError(f"{name}: received {describe_value(value)}{near}; valid: {' or '.join(valid)}")
 
 
+@functools.cache
 def _members(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401 - types
     """Members of a union, or the type alone; None is its class."""
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
@@ -337,9 +338,9 @@ def _has_type(value: object, hint: Any) -> bool:  # noqa: ANN401 - a type
     """Whether a value is of one class or one of the values of a Literal; a boolean is no number, text no sequence."""
     if hint is Any:
         return True
-    if get_origin(hint) is Literal:
+    kind = _kind(hint)
+    if kind is Literal:
         return isinstance(value, str) and value in get_args(hint)
-    kind = get_origin(hint) or hint
     if isinstance(value, bool):
         return kind is bool
     if kind is float:
@@ -347,6 +348,12 @@ def _has_type(value: object, hint: Any) -> bool:  # noqa: ANN401 - a type
     if kind in (collections.abc.Sequence, collections.abc.Iterable) and isinstance(value, str | bytes):
         return False
     return isinstance(value, kind)
+
+
+@functools.cache
+def _kind(hint: Any) -> Any:  # noqa: ANN401 - types
+    """What a type is made of (`list` of `list[int]`, Literal), or the type alone."""
+    return get_origin(hint) or hint
 
 
 def _type_name(hint: Any) -> str:  # noqa: ANN401 - a type
