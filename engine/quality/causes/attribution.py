@@ -29,7 +29,7 @@ from engine.quality.causes.cause_table import CAUSES, EXCLUDED, EXPLAINING
 from engine.quality.causes.fickle_quotes import was_away_as_long
 from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_parts, take_parts
 from engine.quality.causes.no_trade_rates import BinnedGaps, Odds, Rates, chance_of_run, count_rates, no_trade_odds
-from engine.quality.causes.outages import OUTAGES, week_places
+from engine.quality.causes.outages import OUTAGES, is_sure, week_places
 from engine.quality.causes.priors import HALTS_PER_LOSS, SURE, losses_per_slot
 from engine.quality.causes.profiles import PROFILE_KEY, BarSummary, bin_keys, covered_lengths, profile_keys, slot_keys
 from engine.quality.contiguous_runs import Floats, run_starts
@@ -256,7 +256,12 @@ def attribute_gaps(
     cause, confidence = likeliest_causes(part, edges, slot_minutes)
     ordinal, slot = gaps["ordinal"].to_numpy().astype(np.int64), gaps["slot"].to_numpy().astype(np.int64)
     outage = range_of_parts(axis_keys(gaps), *outage_keys(outages))
-    cause[outage >= 0], confidence[outage >= 0] = FEED_LOSS, 1.0
+    of_feed = outages.select(is_sure()).to_series().to_numpy()[outage] & (outage >= 0) if outages.height else outage >= 0
+    cause[of_feed], confidence[of_feed] = FEED_LOSS, 1.0
+    # All lack these slots, by a loss or a silence of all: no rate of a single series tells.
+    of_all = (outage >= 0) & ~of_feed & ~(float_column(gaps, "prints") > 0)
+    cause[of_all], confidence[of_all] = UNKNOWN, 0.5
+    outage = np.where(of_feed, outage, -1)
     grouped = gaps.select("series").join(groups, on="series", how="left", maintain_order="left")
     group = grouped["group"].fill_null(-1).to_numpy()
     in_habit, habit = covered_slots(recurring_gaps, "position", group, ordinal % SEGMENTS_PER_SESSION, slot, count)
@@ -327,11 +332,12 @@ def classify_outages(outages: pl.DataFrame, witnesses: pl.DataFrame, axis: pl.Da
     Returns
     -------
     DataFrame
-        The outages with `outage` (row number), `gaps`, `lost`, `cause`, `confidence`, and `chain` (Int32): equal for
+        The sure outages with `outage` (row number), `gaps`, `lost`, `cause`, `confidence`, and `chain` (Int32): equal for
         outages that follow one another without a slot between them.
     """
     joined = (
         outages.with_row_index("outage")
+        .filter(is_sure())
         .with_columns(pl.col("outage").cast(pl.Int32))
         .join(witnesses, on="outage", how="left", maintain_order="left")
         .join(axis, on=["group", "ordinal"], how="left", maintain_order="left")

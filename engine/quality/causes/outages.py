@@ -17,7 +17,6 @@ Pure: frame in, frame out.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +27,7 @@ from engine.keys import Flags, Ints, pack
 from engine.quality.causes.no_trade_rates import LEAST_P, MOST_P, Odds, Rates
 from engine.quality.causes.priors import SURE, losses_per_slot
 from engine.quality.causes.profiles import BINS, bin_keys, bins_of, covered_lengths, slot_keys
+from engine.quality.causes.silent_minutes import PASSES, SHORT_SLOTS, SURELY_SILENT, odds_of_short_outages
 from engine.quality.contiguous_runs import Floats
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
@@ -83,15 +83,10 @@ HABITS: Schema = {
 }
 FEWEST_SYMBOLS = 2
 LONG_SHARE = 0.5  # of its segment: a longer gap is no witness of a range that is shorter than half of that
-PASSES = 0.03  # chance that a bar is there although its feed is down
 VOTER = 0.2  # share of slots missing up to which a symbol counts where only a part of the feed may be down
 SHAPE = 15.0  # of the common factor of a market: its rate differs by a quarter from minute to minute
 LEAST_SHAPE = 0.1
 ALL_VOTERS = 0.9  # missing together: what is to be explained, and not the usual spread
-SHORT_SLOTS = 3  # a whole market of liquid symbols is not silent for longer
-RATE_SHAPE = 0.5  # of the rate of outages of a feed: most have fewer than the mean, some have many
-SILENT_MARKETS, RATE_RANGE = 0.05, 9.2  # share of markets with silent minutes; the logarithm of the range of their rate
-GOES_ON = 0.3  # chance that a silent market is so in the next slot too
 LEAST_ODDS = float(np.log(SURE / (1 - SURE)))
 EVENTS = 5  # that may be anything else: the largest are left out
 MOST = 0.5
@@ -212,7 +207,7 @@ def is_voter(rates: Rates, series: NDArray[np.integer]) -> Flags:
 def find_outages(
     sums: pl.DataFrame, expected: pl.DataFrame, width: int, slot_minutes: float, axis: pl.DataFrame, open_slots: int
 ) -> pl.DataFrame:
-    """Slot ranges that >= 2 symbols miss, more probably by an outage (posterior >= `SURE`) than by a common silence.
+    """Slot ranges that >= 2 symbols miss, more probably by an outage (posterior >= `SURE`) than at their own rates.
 
     Gaps that are long in their segment (`LONG_SHARE`) are witnesses of ranges of half that length or more; in all shorter
     ranges their symbols are neither missing nor there.
@@ -234,7 +229,8 @@ def find_outages(
     -------
     DataFrame of `OUTAGES`, sorted
         `[first, end)` are slots; `symbols` of `peers` miss some of them, `share` of the expected bars is missing, and
-        `surprise` is the logarithm of the odds for an outage, the prior included.
+        `surprise` is the logarithm of the odds for an outage, the prior included. Short ranges that may as well be
+        silent minutes of the market (`silent_minutes`) are among them: `is_sure` leaves them out.
     """
     if sums.is_empty():
         return pl.DataFrame(schema=dict(OUTAGES))
@@ -252,13 +248,19 @@ def find_outages(
         likely = pl.concat([likely, without_overlaps(others, likely)]).sort("group", "ordinal", "first")
     else:
         likely = likely_outages(every, shape, prior)
-    of_short = odds_of_short_outages(likely, open_slots * losses_per_slot(slot_minutes))
+    segment_minutes = float(np.median(axis["slots"].to_numpy())) * slot_minutes if axis.height else 0.0
+    of_short = odds_of_short_outages(likely, open_slots * losses_per_slot(slot_minutes), segment_minutes)
     both = -(pl.col("surprise").neg().exp() + np.exp(-of_short)).log()
     is_short = pl.col("length") <= SHORT_SLOTS
     weighed = likely.with_columns(pl.when(is_short).then(both).otherwise("surprise").alias("surprise"))
-    return weighed.filter(pl.col("surprise") >= LEAST_ODDS).select(
+    return weighed.filter(~is_short | (of_short > -SURELY_SILENT)).select(
         pl.col(name).cast(dtype) for name, dtype in OUTAGES.items()
     )
+
+
+def is_sure() -> pl.Expr:
+    """Expression: whether a range of `OUTAGES` is one; of the others neither outage nor silence is sure."""
+    return pl.col("surprise") >= LEAST_ODDS
 
 
 class Steps(NamedTuple):
@@ -402,38 +404,6 @@ def without_overlaps(outages: pl.DataFrame, others: pl.DataFrame) -> pl.DataFram
     )
     covered = covered_lengths(starts[1], ends[1], starts[0], ends[0])
     return outages.filter(pl.Series(covered == 0))
-
-
-def odds_of_short_outages(outages: pl.DataFrame, usual: float) -> float:
-    """Log odds that the short ranges are outages, and not silent minutes of a market that often has some; none: infinite.
-
-    n of them at different times of day are n outages where `usual` ones are expected, at a rate that is gamma distributed
-    with shape `RATE_SHAPE`; or n minutes in which nobody trades, as `SILENT_MARKETS` of the markets of liquid symbols
-    have, at any rate (log-uniform), each minute longer with the chance `GOES_ON`. In such minutes some symbols trade: with
-    any chance that they all share, where an outage lets a bar pass with the chance `PASSES`.
-
-    Parameters
-    ----------
-    outages : DataFrame
-        `ordinal, first, length, symbols, peers` of the ranges that are improbable at the rates of the symbols.
-    usual : float
-        Outages expected.
-    """
-    short = outages.filter(pl.col("length") <= SHORT_SLOTS)
-    times = short.group_by(pl.col("ordinal") % SEGMENTS_PER_SESSION, "first").agg(pl.col("length").max())
-    n = times.height
-    if not n:
-        return np.inf
-    chance = RATE_SHAPE / (RATE_SHAPE + usual)
-    as_outages = RATE_SHAPE * np.log(chance) + n * np.log1p(-chance)
-    as_outages += math.lgamma(n + RATE_SHAPE) - math.lgamma(n + 1) - math.lgamma(RATE_SHAPE)
-    longer = float(times["length"].sum()) - n
-    as_silence = np.log(SILENT_MARKETS / RATE_RANGE / n) + longer * np.log(GOES_ON)
-    lacking = float((short["symbols"] * short["length"]).sum())
-    there = float(((short["peers"] - short["symbols"]).clip(0) * short["length"]).sum())
-    if_outages = lacking * np.log1p(-PASSES) + there * np.log(PASSES)
-    if_silence = math.lgamma(lacking + 1) + math.lgamma(there + 1) - math.lgamma(lacking + there + 2)
-    return float(as_outages - as_silence + max(if_outages - if_silence, 0.0))
 
 
 def divergence(share: Floats, chance: Floats) -> Floats:
