@@ -43,6 +43,7 @@ from engine.quality.causes.attribution import (
     excluded_slots,
     explained_slots,
     gap_edges,
+    reweigh_gaps,
     sum_outage_edges,
     weigh_gaps,
 )
@@ -51,6 +52,7 @@ from engine.quality.causes.evidence_order import BEFORE_COVERAGE, ranges_of
 from engine.quality.causes.fickle_quotes import fickle_series
 from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_parts, series_keys, take_parts
 from engine.quality.causes.interruptions import interrupted_slots
+from engine.quality.causes.peer_rates import PeerRates, single_gaps
 from engine.quality.causes.profiles import BarSummary, bin_width, covered_lengths, slot_keys
 from engine.quality.gaps import expected_slots, find_gaps
 from engine.quality.score import adjusted_quality, quality_score
@@ -178,11 +180,12 @@ class BlockInput(NamedTuple):
 
 
 class MissingSums(NamedTuple):
-    """Missing and due slots of a block, as steps that add up over blocks."""
+    """Missing and due slots of a block, as steps that add up over blocks; `singles` of several blocks follow one another."""
 
     missing: pl.DataFrame
     due: pl.DataFrame
     recurring_gaps: pl.DataFrame
+    singles: pl.DataFrame
 
 
 class BlockTables(NamedTuple):
@@ -234,7 +237,7 @@ class Block:
 def sum_missing(block: Block) -> MissingSums:
     """Find and weigh the gaps of a block, which replace the input in its state; return missing, due, recurring sums."""
     context, block_input = block.context, block.state.take("block_input")
-    wanted = expected_slots(block_input.lives, context.grid, context.as_of)
+    wanted = wanted_slots(block_input, context)
     found = find_gaps(wanted, block_input.trace.runs, context.grid).drop(
         "cause", "state", "retry_count", "last_retry", "next_retry"
     )
@@ -242,8 +245,7 @@ def sum_missing(block: Block) -> MissingSums:
     gaps = with_prints_and_quotes(gaps, wanted, block_input.prints, block_input.quotes)
     gaps = with_other_side(gaps, block_input)
     is_known = gaps["known"].is_not_null().to_numpy()
-    # A proven silence is a silence: it tells how quiet the series is.
-    part = weigh_gaps(gaps, wanted, context.width, gaps["known"].ne("no_trade").fill_null(value=False).to_numpy())
+    part = weigh_gaps(gaps, wanted, context.width, is_known_loss(gaps))
     away = absent_for_long(gaps, context.axis)
     fickle = fickle_series(gaps, part.rates, part.excluded, part.odds.is_improbable)
     is_fickle = pl.col("series").is_in(pl.Series(fickle, dtype=pl.Int32).implode())
@@ -253,16 +255,30 @@ def sum_missing(block: Block) -> MissingSums:
     group = gaps.select("series").join(witnesses, on="series", how="left", maintain_order="left")["group"]
     voting = np.where(is_known | away, -1, group.to_numpy())
     lives = ordinals_there(wanted, gaps.filter(pl.Series(away)))
+    segment_slots = segment_slots_of(gaps, wanted)
     lack = MissingSums(
-        peers.peer_sums(gaps, part.odds, part.rates, voting, segment_slots_of(gaps, wanted)),
+        peers.peer_sums(gaps, part.odds, part.rates, voting, segment_slots),
         peers.sum_expected(part.rates, lives.join(witnesses, on="series")),
         peers.habit_steps(gaps, wanted, block_input.quorum_series.filter(pl.col("group") >= 0)),
+        single_gaps(gaps, segment_slots, part.rates.of_series, witnesses.filter(pl.col("group") >= 0)["series"]),
     )
     block.state.put("weighed", (block_input, part.lean()))
     return lack
 
 
-def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.DataFrame) -> pl.DataFrame:
+def wanted_slots(block_input: BlockInput, context: GroupContext) -> pl.DataFrame:
+    """Expected slots of the series of a block (`gaps.expected_slots`)."""
+    return expected_slots(block_input.lives, context.grid, context.as_of)
+
+
+def is_known_loss(gaps: pl.DataFrame) -> NDArray[np.bool_]:
+    """Mask gaps whose cause is known. A proven silence is a silence: it tells how quiet the series is."""
+    return gaps["known"].ne("no_trade").fill_null(value=False).to_numpy()
+
+
+def attribute_causes(
+    block: Block, outages: pl.DataFrame, recurring_gaps: pl.DataFrame, peer_rates: PeerRates
+) -> pl.DataFrame:
     """Attribute a cause to each gap, replacing `sum_missing`'s result in the state; return edge measures summed by outage.
 
     Parameters
@@ -270,6 +286,8 @@ def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.Dat
     block : Block
     outages, recurring_gaps : DataFrame
         Of the whole group: from `outages.find_outages` and `outages.find_recurring`.
+    peer_rates : PeerRates
+        Of the whole group.
 
     Returns
     -------
@@ -278,6 +296,9 @@ def attribute_causes(block: Block, outages: pl.DataFrame, recurring_gaps: pl.Dat
     """
     context = block.context
     block_input, part = block.state.take("weighed")
+    if outages.height or len(peer_rates.series):
+        wanted = wanted_slots(block_input, context)
+        part = reweigh_gaps(part, wanted, context.width, is_known_loss(part.gaps), outages, peer_rates)
     joined = gap_edges(part.gaps, block_input.trace, context.width)
     part, joined = cut_at_outages(part, joined, outages, context.grid)
     recounted = recount_prints_and_quotes(part.gaps, block_input.prints, block_input.quotes)

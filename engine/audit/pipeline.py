@@ -37,12 +37,14 @@ from engine.checks.filled import FILLED_SLOTS
 from engine.grid import GridSpec
 from engine.interval import Interval
 from engine.quality.causes import outages as peers
-from engine.quality.causes.attribution import classify_outages
+from engine.quality.causes.attribution import classify_outages, outage_keys
 from engine.quality.causes.copies import find_copies, slots_of_copies
 from engine.quality.causes.coverage import Coverage, coverage, unlisted_slots
 from engine.quality.causes.dealer_holidays import HOLIDAY_SLOTS, holiday_slots, is_dealer_feed
 from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.missing_dates import slots_of_missing_dates
+from engine.quality.causes.peer_rates import PeerRates, find_peer_rates
+from engine.quality.causes.priors import losses_per_slot
 from engine.quality.causes.profiles import BarSummary
 from engine.quality.contiguous_runs import run_starts
 from engine.schema import Schema, empty
@@ -193,7 +195,9 @@ class PeerGroup:
         recurring_gaps = peers.find_recurring(
             add_steps([one.recurring_gaps for one in sums], peers.HABIT_STEPS), self.segments_with_rows
         )
-        seen = runner.map_blocks(partial(attribute_causes, outages=found, recurring_gaps=recurring_gaps), blocks)
+        peer_rates = self.peer_rates(pl.concat([one.singles for one in sums]), found)
+        attribute = partial(attribute_causes, outages=found, recurring_gaps=recurring_gaps, peer_rates=peer_rates)
+        seen = runner.map_blocks(attribute, blocks)
         witnesses = pl.concat(seen).group_by("outage").sum().sort("outage")
         outages = classify_outages(found, witnesses, axis)
         outages = outages.with_columns(self.outage_ids(outages))
@@ -251,6 +255,12 @@ class PeerGroup:
             rows_of_series(self.other_sides, series),
             self._holiday_slots,
         )
+
+    def peer_rates(self, singles: pl.DataFrame, outages: pl.DataFrame) -> PeerRates:
+        """Rates without a trade that series have by their peers, from the `single_gaps` of all blocks."""
+        profile = self._survey.profile.filter(pl.col("series").is_in(singles["series"].unique().implode()))
+        volume = profile.group_by("series", maintain_order=True).agg(pl.col("volume").sum() / pl.col("bars").sum())
+        return find_peer_rates(singles, outage_keys(outages), volume, losses_per_slot(self._context.slot_minutes))
 
     @cached_property
     def segments_with_rows(self) -> pl.DataFrame:

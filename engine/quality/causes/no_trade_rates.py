@@ -3,7 +3,7 @@
 1. `BinnedGaps.of` joins gaps with expected segments, cut at the bins of the day (`profiles.bins_of`); `count_rates`
    counts, for each series and bin, slots that were due and slots that were missing.
 2. `no_trade_odds` gives each gap the chance of a run at least so long. The chance p that a slot has no trade is the
-   rate of its series (`rate_of_series`), scaled by its bin (`scaled_rate`), and counts -ln p; the gap's own slots are
+   rate of its series (`rate_of_series`, and where they tell it `peer_rates`), scaled by its bin (`scaled_rate`), and counts -ln p; the gap's own slots are
    left out (in part where the series has less than half of its slots: without the longest silence of a thin one its rate would be too
    high), and those of its siblings: gaps that begin at the same slot of other sessions, if so many cannot be chance
    (`recurrences`). Where no other session lacks a slot for hours around that time of day, though many would be expected,
@@ -19,7 +19,7 @@ Pure: frame in, frame out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.keys import Flags, Ints, find_keys, number_ranges, pack_columns
+from engine.quality.causes.peer_rates import MOST_TRADES, PeerRates
 from engine.quality.causes.profiles import BINS, PROFILE_KEY, bin_keys, bin_starts, bins_of, unpack_bin_keys
 from engine.quality.contiguous_runs import Floats, run_starts
 from engine.schema import SEGMENTS_PER_SESSION, Schema
@@ -39,7 +40,6 @@ RATES: Schema = {
     "due": pl.Int64(),
     "missing": pl.Int64(),
 }
-MOST_TRADES = 1e5  # a slot: rates from far below one trade to so many are equally likely on a logarithmic scale
 BIN_STRENGTH = (0.5, 5.0)  # events that a bin must have to count as much as the day: at rate 0, and more per unit of it
 DAY_STRENGTH = (2.0, 40.0)
 EDGE_OF_BIN = 6  # the edge of a segment is that part of a bin: 5 minutes
@@ -180,10 +180,13 @@ class Rates:
         `RATES`, sorted by its key.
     width : int
         From `profiles.bin_width`.
+    peers : PeerRates
+        What peers tell of the rates of some series.
     """
 
     table: pl.DataFrame
     width: int
+    peers: PeerRates = field(default_factory=PeerRates.none)
 
     @cached_property
     def keys(self) -> Ints:
@@ -199,7 +202,7 @@ class Rates:
         """Copy in which all rows of these series are replaced by `other`'s table, sorted again."""
         ours = pl.Series(series, dtype=pl.Int32).implode()
         others = self.table.filter(~pl.col("series").is_in(ours))
-        return Rates(pl.concat([others, other.table]).sort("series", "position", "bin"), self.width)
+        return replace(self, table=pl.concat([others, other.table]).sort("series", "position", "bin"))
 
     def at(self, key: Ints) -> tuple[Floats, Floats]:
         """(`due`, `missing`) as floats for each key; 0 for a key that the table does not have."""
@@ -231,10 +234,15 @@ class Rates:
         own = np.zeros(len(key)) if own is None else own
         own_in_all = own if own_in_all is None else own_in_all
         due, missing = self.at(key)
-        all_due, all_missing = self.of_series_at(unpack_bin_keys(key)[0])
-        of_series = rate_of_series(np.maximum(all_due - own_in_all, 0), np.maximum(all_missing - own_in_all, 0))
+        series = unpack_bin_keys(key)[0]
+        all_due, all_missing = self.of_series_at(series)
+        of_series = self.of_whole(series, np.maximum(all_due - own_in_all, 0), np.maximum(all_missing - own_in_all, 0))
         chance = scaled_rate(of_series, np.maximum(due - own, 0), np.maximum(missing - own, 0), BIN_STRENGTH)
         return np.asarray(np.clip(chance, LEAST_P, MOST_P))
+
+    def of_whole(self, series: Ints, due: Floats, missing: Floats) -> Floats:
+        """Chance of no trade in a slot of series with `missing` of `due` slots, by their own and their peers' rates."""
+        return self.peers.mixed(rate_of_series(due, missing), series, due, missing)
 
 
 def rate_of_series(due: Floats, missing: Floats) -> Floats:
@@ -279,7 +287,7 @@ def cut_at_bins(gaps: pl.DataFrame, width: int) -> Pieces:
     return Pieces(gap, number[is_filled], first[is_filled], slots[is_filled], key, starts)
 
 
-def count_rates(binned: BinnedGaps, excluded: Flags) -> Rates:
+def count_rates(binned: BinnedGaps, excluded: Flags, peers: PeerRates | None = None) -> Rates:
     """Per series, position, bin: slots `due` (expected) and `missing` (in gaps), both less excluded gaps' slots.
 
     Parameters
@@ -287,6 +295,8 @@ def count_rates(binned: BinnedGaps, excluded: Flags) -> Rates:
     binned : BinnedGaps
     excluded : array of bool
         Gaps that have another cause than that nothing traded.
+    peers : PeerRates, optional
+        What peers tell of the rates of some series.
     """
     position = (pl.col("ordinal") % SEGMENTS_PER_SESSION).alias("position")
     segments = binned.expected.group_by("series", position, "slots").agg(pl.len().alias("segments"))
@@ -302,7 +312,8 @@ def count_rates(binned: BinnedGaps, excluded: Flags) -> Rates:
         "due": due - not_counted,
         "missing": missing - not_counted,
     }
-    return Rates(pl.DataFrame(counted).select(pl.col(name).cast(dtype) for name, dtype in RATES.items()), binned.width)
+    table = pl.DataFrame(counted).select(pl.col(name).cast(dtype) for name, dtype in RATES.items())
+    return Rates(table, binned.width, peers or PeerRates.none())
 
 
 def no_trade_odds(rates: Rates, binned: BinnedGaps, excluded: Flags) -> Odds:
@@ -399,8 +410,9 @@ def rate_variances(rates: Rates, pieces: Pieces, weight: Floats) -> Floats:
         Of a slot of each piece.
     """
     due, missing = rates.at(pieces.key)
-    all_due, all_missing = rates.of_series_at(unpack_bin_keys(pieces.key)[0])
-    chance = rate_of_series(all_due, all_missing)
+    series = unpack_bin_keys(pieces.key)[0]
+    all_due, all_missing = rates.of_series_at(series)
+    chance = rates.of_whole(series, all_due, all_missing)
     rarer = np.minimum(chance, 1 - chance)
     prior = (BIN_STRENGTH[0] + BIN_STRENGTH[1] * rarer) * (1 - chance) / rarer
     of_bin = 1 / (np.maximum(due - missing, 0.0) + prior)
@@ -442,7 +454,7 @@ def recurrences(rates: Rates, binned: BinnedGaps, counted: Flags) -> tuple[Float
     own = pieces.slots[at] * counted[at]
     slots = np.bincount(number, weights=own)[number]
     m = times[number].astype(np.float64)
-    rate = rate_of_series(due[at], np.maximum(missing[at] - slots, 0))
+    rate = rates.of_whole(unpack_bin_keys(pieces.key[at])[0], due[at], np.maximum(missing[at] - slots, 0))
     of_segment = binned.expected["slots"].to_numpy()[binned.segment[pieces.gap[at]]].astype(np.float64)
     sessions = np.maximum(due[at] / np.maximum(of_segment, 1), 1.0)
     chance = of_segment * np.exp(np.minimum(m * (np.log(sessions * rate / m) + 1), 50.0))
