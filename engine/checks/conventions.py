@@ -52,6 +52,7 @@ SURE = 0.98
 FEWEST_STRAYS = 50
 LEAST_INSIDE = 0.75  # after the shift
 ROWS_LOST = 0.005  # rows may fit so much worse, where the volume fits better
+LONG_ROWS_LOST = 0.01
 FAR_HOURS = 6  # so far off, the calendar may be wrong instead
 FITS = 0.95  # a score from which another calendar is named
 MISFIT = 0.1  # by which its score is higher
@@ -136,15 +137,20 @@ def clock_findings(
         (named[0], named[1], named[2]): rows for named, rows in misfits.group_by(list(SERIES), maintain_order=True)
     }
     named_at = dict(flagged_series(fitted, np.ones(len(moved), bool)))
+    codes_for = {named: calendars_named(fitted, at, moved, zone, codes_of.get(named)) for named, at in named_at.items()}
+    told = {
+        (named[2], shifts_of(fitted, at, moved))
+        for named, at in named_at.items()
+        if codes_for[named] is None and (moved[at] != 0).any() and fills_sessions(fitted, at, moved)
+    }
     rows: list[Row] = []
     for named, at in named_at.items():
-        codes, best = codes_of.get(named), mean_best_score(fitted, at)
+        codes = codes_for[named]
         is_moved = bool((moved[at] != 0).any())
         shifted = is_moved and fills_sessions(fitted, at, moved)
-        if codes is not None and is_moved and is_fault_of_zone(fitted, at, moved, zone):
-            codes = codes if codes["score"].max() > best + AS_LIKELY else None  # type: ignore[operator]
-        elif codes is not None and shifted:
-            codes = codes if codes["score"].max() >= best - AS_LIKELY else None  # type: ignore[operator]
+        # One cause for all series: where others are told a shift, it goes before a calendar that fits no better.
+        if codes is not None and shifted and (named[2], shifts_of(fitted, at, moved)) in told:
+            codes = codes if codes["score"].max() > mean_best_score(fitted, at) else None  # type: ignore[operator]
         if codes is not None or (is_moved and not shifted) or (not is_moved and is_series_round_the_clock(fitted, at)):
             rows.append(calendar_finding(named, fitted, at, codes, zone))
         elif is_moved:
@@ -192,6 +198,24 @@ def dates_of(segments: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame({"date": every}).with_columns(pl.lit(1, pl.Int64).alias("rows"))
 
 
+def calendars_named(
+    fitted: Fit, at: list[int], moved: Floats, zone: str, codes: pl.DataFrame | None
+) -> pl.DataFrame | None:
+    """Return the calendars that fit a series (scores of `try_other_calendars`), None where none does, or a shift is the likelier."""
+    if codes is None or not (moved[at] != 0).any():
+        return codes
+    best, highest = mean_best_score(fitted, at), codes["score"].max()
+    if is_fault_of_zone(fitted, at, moved, zone):
+        return codes if highest > best + AS_LIKELY else None  # type: ignore[operator]
+    is_likely = highest >= best - AS_LIKELY or not fills_sessions(fitted, at, moved)  # type: ignore[operator]
+    return codes if is_likely else None
+
+
+def shifts_of(fitted: Fit, at: list[int], moved: Floats) -> frozenset[tuple[int, float]]:
+    """Offset from UTC and hours late of the shifted seasons of a series; none: it is not shifted."""
+    return frozenset((int(fitted.offsets[g]), float(moved[g])) for g in at if moved[g])
+
+
 def fills_sessions(fitted: Fit, at: list[int], moved: Floats) -> bool:
     """Whether the shifted seasons of a series fill >= 85 % of the hours of a session once they are moved back."""
     shifted = [g for g in at if moved[g]]
@@ -226,10 +250,14 @@ def late_hours(fitted: Fit) -> Floats:
     near = score >= score.max(1, initial=0.0, keepdims=True) - 1e-6
     best = np.where(near, np.abs(SHIFTS), len(SHIFTS)).argmin(1)
     one = np.arange(len(best))
-    # Few zones lie at half hours: the whole hour beside, where it fits as well and more of the rows lie in sessions.
+    # Few zones lie at half hours: the whole hour beside, where it fits as well and more of the rows lie in sessions (of rows
+    # of an hour, which cover both, about as many).
+    seconds = {text: Interval.parse(text).seconds for text in fitted.groups["interval"].unique()}
+    is_long = fitted.groups["interval"].replace_strict(seconds, return_dtype=pl.Float64).to_numpy() >= HOUR_US / 1e6
+    least = rows_inside - np.where(is_long, LONG_ROWS_LOST, 0.0)[:, None]
     for beside in (best - 1, best + 1):
         at = np.clip(beside, 0, len(SHIFTS) - 1)
-        as_good = (score[one, at] >= score[one, best] - AS_LIKELY) & (rows_inside[one, at] >= rows_inside[one, best])
+        as_good = (score[one, at] >= score[one, best] - AS_LIKELY) & (rows_inside[one, at] >= least[one, best])
         best = np.where((SHIFTS[best] % 2 != 0) & as_good, at, best)
     gained = (score[one, best] - score[:, NO_SHIFT] >= GAIN_OF_SCORE) & (
         inside[one, best] - inside[:, NO_SHIFT] >= GAIN
