@@ -43,9 +43,7 @@ from engine.quality.causes.attribution import (
     excluded_slots,
     explained_slots,
     gap_edges,
-    reweigh_gaps,
     sum_outage_edges,
-    weigh_gaps,
 )
 from engine.quality.causes.attribution import attribute_gaps as attribute_block
 from engine.quality.causes.evidence_order import BEFORE_COVERAGE, ranges_of
@@ -54,6 +52,7 @@ from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_part
 from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.peer_rates import PeerRates, single_gaps
 from engine.quality.causes.profiles import BarSummary, bin_width, covered_lengths, slot_keys
+from engine.quality.causes.weighing import reweigh_gaps, weigh_gaps
 from engine.quality.gaps import expected_slots, find_gaps
 from engine.quality.score import adjusted_quality, quality_score
 

@@ -62,13 +62,17 @@ def gap_evidence(gaps: pl.DataFrame, word: str) -> pl.Expr:
     meanwhile = pl.when(pl.col("on").is_not_null()).then(pl.format("; {} had bars", "on")).otherwise(pl.lit(""))
     stopped = pl.concat_str([pl.lit("it stopped for "), how_many(word)])
     said = (
-        pl.when(cause == "symbol_loss")
+        pl.when("together")
+        .then(pl.concat_str([pl.lit("its peers lack "), these(word), pl.lit(" too")]))
+        .when(cause == "symbol_loss")
         .then(pl.concat_str([missing, traded_on]))
         .when(cause == "halt")
         .then(pl.concat_str([stopped, traded_on]))
         .otherwise(pl.concat_str([silence, meanwhile]))
     )
-    undecided = pl.when(cause == "unknown").then(pl.lit("this decides neither for silence nor for a loss"))
+    neither = "this decides neither for {} nor for a loss"
+    of_all = pl.when("together").then(pl.lit(neither.format("a silence of the market")))
+    undecided = of_all.when(cause == "unknown").then(pl.lit(neither.format("silence")))
     clauses = [
         pl.when(pl.col("lost") > 0).then(beside),
         how_liquid(word),

@@ -37,10 +37,11 @@ from engine.checks.filled import FILLED_SLOTS
 from engine.grid import GridSpec
 from engine.interval import Interval
 from engine.quality.causes import outages as peers
-from engine.quality.causes.attribution import classify_outages, outage_keys
+from engine.quality.causes.attribution import classify_outages
 from engine.quality.causes.copies import find_copies, slots_of_copies
 from engine.quality.causes.coverage import Coverage, coverage, unlisted_slots
 from engine.quality.causes.dealer_holidays import HOLIDAY_SLOTS, holiday_slots, is_dealer_feed
+from engine.quality.causes.gap_parts import outage_keys
 from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.missing_dates import slots_of_missing_dates
 from engine.quality.causes.peer_rates import PeerRates, find_peer_rates

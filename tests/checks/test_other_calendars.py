@@ -178,3 +178,29 @@ def test_usual_hours_are_those_of_the_calendars() -> None:
         or known.is_empty()
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(("seed", "shares"), [(1, (1.0, 1.0)), (6, (1.0, 0.9))])
+def test_audit_of_hours_that_are_shifted_gives_all_series_of_a_folder_the_same_remedy(seed, shares) -> None:
+    rng = np.random.default_rng(seed)
+    segments = calendar("XLON").segments(dt.date(2024, 4, 8), dt.date(2024, 5, 10)).filter("regular").head(15)
+    spans = segments.select(pl.col("segment_open", "segment_close").dt.replace_time_zone(None)).rows()
+    hours = np.concatenate([np.arange(a, b, dt.timedelta(hours=1), "datetime64[us]") for a, b in spans])
+    frames = {}
+    for number, share in enumerate(np.linspace(*shares, 4)):
+        stamps = hours[rng.random(len(hours)) < share] + np.timedelta64(5, "h")
+        close = 50 * np.exp(np.cumsum(rng.normal(0, 3e-3, len(stamps))))
+        opened = np.append(50.0, close)[: len(stamps)]
+        frames[f"N{number}"] = pl.DataFrame(
+            {
+                "ts": pl.Series(stamps).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
+                "open": opened,
+                "high": np.maximum(opened, close),
+                "low": np.minimum(opened, close),
+                "close": close,
+                "volume": np.ceil(rng.lognormal(7, 1, len(stamps))),
+            }
+        )
+    findings = engine.run_audit(frames, "XLON", interval="1h").tables["findings"]
+    told = findings.filter(pl.col("check_name").is_in(["clock", "calendar"]))
+    assert told.select("check_name", "remedy").unique().rows() == [("clock", "--shift=-5h")]

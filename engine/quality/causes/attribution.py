@@ -1,7 +1,6 @@
 """Causes of gaps with their confidence and evidence, from signals of the whole panel.
 
-1. `weigh_gaps` computes the odds of gaps by the rates of their own series (`no_trade_rates`); gaps that no rate
-   explains are excluded from the rates.
+1. `weighing` computes the odds of gaps by the rates of their series.
 2. `outages` adds up slots that many series miss together, and finds outages and recurring gaps of a group.
 3. `attribute_gaps` gives each gap its cause. Slots of an outage or of a recurring gap of the group have that cause; the
    others follow Bayes' rule: the number of runs without a trade of that length in a session at this time of day,
@@ -27,12 +26,12 @@ from engine.grid import SessionGrid
 from engine.keys import Ints, find_keys, pack_columns
 from engine.quality.causes.cause_table import CAUSES, EXCLUDED, EXPLAINING
 from engine.quality.causes.fickle_quotes import was_away_as_long
-from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_parts, take_parts
-from engine.quality.causes.no_trade_rates import BinnedGaps, Odds, Rates, chance_of_run, count_rates, no_trade_odds
+from engine.quality.causes.gap_parts import axis_keys, cut_points, outage_keys, range_of_parts, take_parts
+from engine.quality.causes.no_trade_rates import chance_of_run
 from engine.quality.causes.outages import OUTAGES, is_sure, week_places
-from engine.quality.causes.peer_rates import PeerRates
 from engine.quality.causes.priors import HALTS_PER_LOSS, SURE, losses_per_slot
 from engine.quality.causes.profiles import PROFILE_KEY, BarSummary, bin_keys, covered_lengths, profile_keys, slot_keys
+from engine.quality.causes.weighing import WeighedGaps
 from engine.quality.contiguous_runs import Floats, run_starts
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
@@ -61,6 +60,7 @@ ATTRIBUTED: Schema = {
     "busier": pl.Float64(),
     "others": pl.Int64(),
     "others_missing": pl.Int64(),
+    "together": pl.Boolean(),
 }
 OUTAGE_EDGES: Schema = {
     "outage": pl.Int32(),
@@ -75,20 +75,6 @@ ALL_LACK = 0.9  # share of what was expected
 JUMPED = 4.0
 
 
-class WeighedGaps(NamedTuple):
-    """Gaps of some series with the rates and odds of these; gaps in `excluded` are not counted in the rates."""
-
-    gaps: pl.DataFrame
-    expected: pl.DataFrame
-    excluded: NDArray[np.bool_]
-    rates: Rates
-    odds: Odds
-
-    def lean(self) -> WeighedGaps:
-        """Copy with whole `gaps`, `excluded` and `rates`; odds without pieces, `expected` empty, to save memory."""
-        return WeighedGaps(self.gaps, self.expected.clear(), self.excluded, self.rates, self.odds.lean())
-
-
 class GapEdges(NamedTuple):
     """Measures of the bars next to each gap, NaN where there is no bar.
 
@@ -99,82 +85,6 @@ class GapEdges(NamedTuple):
     jump: Floats
     after: Floats
     before: Floats
-
-
-def weigh_gaps(
-    gaps: pl.DataFrame,
-    expected: pl.DataFrame,
-    width: int,
-    known: NDArray[np.bool_] | None = None,
-    peer_rates: PeerRates | None = None,
-) -> WeighedGaps:
-    """No-trade rates, odds of sorted gaps; rates leave out whole-segment gaps and, in a second pass, improbable ones.
-
-    Parameters
-    ----------
-    gaps, expected : DataFrame
-        From `gaps.find_gaps` and `gaps.expected_slots`: all of these series.
-    width : int
-        From `profiles.bin_width`.
-    known : array of bool, optional
-        Gaps whose cause is known: they are not counted for the rates.
-    peer_rates : PeerRates, optional
-        From `peer_rates.find_peer_rates`.
-    """
-    binned = BinnedGaps.of(gaps, expected, width)
-    whole = binned.whole()
-    if known is not None:
-        whole |= known
-    rates = count_rates(binned, whole, peer_rates)
-    odds = no_trade_odds(rates, binned, whole)
-    excluded = whole | odds.is_improbable
-    # Series are independent: a second pass changes only those in which more gaps are excluded.
-    series = gaps["series"].to_numpy()
-    again = np.unique(series[excluded & ~whole])
-    if len(again):
-        is_again = np.isin(series, again)
-        part = binned.only(again)
-        new_rates = count_rates(part, excluded[is_again], peer_rates)
-        odds = odds.changed(is_again, no_trade_odds(new_rates, part, excluded[is_again]))
-        rates = rates.changed(again, new_rates)
-    return WeighedGaps(gaps, expected, excluded, rates, odds)
-
-
-def reweigh_gaps(
-    part: WeighedGaps,
-    expected: pl.DataFrame,
-    width: int,
-    known: NDArray[np.bool_],
-    outages: pl.DataFrame,
-    peer_rates: PeerRates,
-) -> WeighedGaps:
-    """Weigh the gaps of some series again: those whose rates gaps of outages taught, and those that peers tell a rate.
-
-    Parameters
-    ----------
-    part : WeighedGaps
-        From `weigh_gaps`.
-    expected, width, known
-        As `weigh_gaps` took them.
-    outages : DataFrame
-        From `find_outages`, of one group.
-    peer_rates : PeerRates
-        From `peer_rates.find_peer_rates`.
-    """
-    gaps = part.gaps
-    series, begin = gaps["series"].to_numpy(), axis_keys(gaps)
-    in_outage = covered_lengths(*outage_keys(outages), begin, begin + gaps["bar_count"].to_numpy()) > 0
-    is_again = np.isin(series, series[in_outage & ~part.excluded]) | np.isin(series, peer_rates.series)
-    if not is_again.any():
-        return part
-    again = np.unique(series[is_again])
-    wanted = expected.filter(pl.col("series").is_in(pl.Series(again, dtype=pl.Int32).implode()))
-    ours = gaps.filter(pl.Series(is_again))
-    new = weigh_gaps(ours, wanted, width, (known | in_outage)[is_again], peer_rates)
-    excluded = part.excluded.copy()
-    excluded[is_again] = new.excluded
-    rates, odds = part.rates.changed(again, new.rates), part.odds.changed(is_again, new.odds.lean())
-    return part._replace(excluded=excluded, rates=rates, odds=odds)
 
 
 def gap_edges(gaps: pl.DataFrame, traced: BarSummary, width: int) -> GapEdges:
@@ -255,14 +165,6 @@ def cut_at_outages(
     )
 
 
-def outage_keys(outages: pl.DataFrame) -> tuple[Ints, Ints]:
-    """Packed (ordinal, slot) of the start and the end of each outage of a group."""
-    ordinal = outages["ordinal"].to_numpy()
-    zero = np.zeros(len(ordinal), np.int64)
-    start, end = (slot_keys(zero, ordinal, outages[name].to_numpy()) for name in ("first", "end"))
-    return start, end
-
-
 def attribute_gaps(
     part: WeighedGaps,
     edges: GapEdges,
@@ -293,14 +195,16 @@ def attribute_gaps(
         `lost` counts the slots that an outage covers, `outage` is its row number, null without one; `run` and
         `expected_runs` are the chance of the run and the number of such runs in a session, `jump` and `busier` are
         `jump` and `after` of `edges`; `others` are the counted slots of the series apart from the gap's, and
-        `others_missing` those of them that it lacks.
+        `others_missing` those of them that it lacks; `together` marks slots that all lack, by a loss or by a silence of all.
     """
     gaps = part.gaps
     count = gaps["bar_count"].to_numpy().astype(np.int64)
     cause, confidence = likeliest_causes(part, edges, slot_minutes)
     ordinal, slot = gaps["ordinal"].to_numpy().astype(np.int64), gaps["slot"].to_numpy().astype(np.int64)
     outage = range_of_parts(axis_keys(gaps), *outage_keys(outages))
-    of_feed = outages.select(is_sure()).to_series().to_numpy()[outage] & (outage >= 0) if outages.height else outage >= 0
+    of_feed = (
+        outages.select(is_sure()).to_series().to_numpy()[outage] & (outage >= 0) if outages.height else outage >= 0
+    )
     cause[of_feed], confidence[of_feed] = FEED_LOSS, 1.0
     # All lack these slots, by a loss or a silence of all: no rate of a single series tells.
     of_all = (outage >= 0) & ~of_feed & ~(float_column(gaps, "prints") > 0)
@@ -342,6 +246,7 @@ def attribute_gaps(
             "busier": pl.Series(edges.after, nan_to_null=True),
             "others": (due - own).astype(np.int64),
             "others_missing": np.maximum(missing - own, 0).astype(np.int64),
+            "together": of_all & ~recurring & ~known,
         },
         schema_overrides={name: dtype for name, dtype in ATTRIBUTED.items() if name != "cause"},
     )

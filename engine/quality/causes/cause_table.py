@@ -175,8 +175,8 @@ CAUSE_TABLE = (
         text="bars are missing for no reason that is known",
         remedy=None,
         meaning="The evidence at hand decides for none of the others.",
-        rule="no other cause is surer than 0.7, the symbol is absent for 20 sessions in a row, or a quote that comes and "
-        "goes was away as long at another time",
+        rule="no other cause is surer than 0.7, the symbol is absent for 20 sessions in a row, a quote that comes and "
+        "goes was away as long at another time, or all symbols lack so many minutes that a feed loses them or nobody trades",
         family="unknown",
         colour="#7c8691",
         mark="stroke",

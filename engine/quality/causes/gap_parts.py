@@ -22,6 +22,14 @@ def axis_keys(gaps: pl.DataFrame) -> Ints:
     return slot_keys(np.zeros(len(ordinal), np.int64), ordinal, slot)
 
 
+def outage_keys(outages: pl.DataFrame) -> tuple[Ints, Ints]:
+    """Packed (ordinal, slot) of the start and the end of each outage of a group."""
+    ordinal = outages["ordinal"].to_numpy()
+    zero = np.zeros(len(ordinal), np.int64)
+    start, end = (slot_keys(zero, ordinal, outages[name].to_numpy()) for name in ("first", "end"))
+    return start, end
+
+
 def series_keys(gaps: pl.DataFrame) -> Ints:
     """Packed (series, ordinal, slot) of the first slot of each gap."""
     return slot_keys(*(gaps[name].to_numpy() for name in ("series", "ordinal", "slot")))

@@ -109,7 +109,7 @@ def peer_sums(gaps: pl.DataFrame, odds: Odds, rates: Rates, group: Ints, segment
     gaps : DataFrame
         `series, ordinal, bar_count` of each gap.
     odds, rates
-        From `attribution.weigh_gaps`. The surprise of a gap, -ln of the chance of its run, is spread over its
+        From `weighing.weigh_gaps`. The surprise of a gap, -ln of the chance of its run, is spread over its
         slots.
     group : array of int
         Group of each gap's peers. Below 0: none, such as the second price type of a symbol; it is not counted.

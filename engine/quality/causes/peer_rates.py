@@ -87,7 +87,9 @@ def single_gaps(gaps: pl.DataFrame, segment_slots: Ints, due: pl.DataFrame, voti
     voting : Series
         Numbers of the series that are peers.
     """
-    steady = due.filter((pl.col("missing") <= NEARLY_COMPLETE * pl.col("due")) & pl.col("series").is_in(voting.implode()))
+    steady = due.filter(
+        (pl.col("missing") <= NEARLY_COMPLETE * pl.col("due")) & pl.col("series").is_in(voting.implode())
+    )
     is_part = pl.Series(segment_slots > 1, dtype=pl.Boolean)
     alone = gaps.filter((pl.col("bar_count") == 1) & pl.col("known").is_null() & is_part)
     none = pl.lit(None, pl.Int32)
@@ -123,7 +125,7 @@ def find_peer_rates(singles: pl.DataFrame, taken: tuple[Ints, Ints], volume: pl.
         .with_columns(pl.col("k").fill_null(0))
         .sort("volume", "series")
     )
-    if own.is_empty() or counts.height < 2:
+    if own.is_empty():
         return PeerRates.none()
     n, k, mean = (counts[name].to_numpy().astype(np.float64) for name in ("due", "k", "volume"))
     n = np.maximum(n, 1.0)

@@ -15,10 +15,10 @@ from engine.audit.survey import SLOTS, join_surveys
 from engine.calendars.providers import calendar
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.quality.causes.attribution import weigh_gaps
 from engine.quality.causes.no_trade_rates import BinnedGaps, chance_of_run, count_rates, no_trade_odds
 from engine.quality.causes.outages import SUMS, peer_sums, sum_steps
 from engine.quality.causes.profiles import bin_width
+from engine.quality.causes.weighing import weigh_gaps
 from engine.quality.gaps import expected_slots, find_gaps, slot_runs
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.parquet_scan import survey_rows

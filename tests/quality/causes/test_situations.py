@@ -93,6 +93,56 @@ def test_audit_of_three_minutes_of_different_times_that_all_liquid_symbols_lack_
     assert lost["bar_count"].sum() == 3 * symbols
 
 
+@pytest.mark.parametrize(("sessions", "minutes"), [(5, 3), (5, 5), (10, 5), (10, 8)])
+def test_audit_of_several_minutes_that_all_liquid_symbols_lack_says_not_that_nothing_traded(
+    sessions: int, minutes: int
+) -> None:
+    rng, grid = np.random.default_rng(minutes), slots(sessions)
+    holes = rng.choice(grid[:, 20:370].ravel(), minutes, replace=False)
+    full = {f"L{n}": grid[rng.random(grid.shape) < 0.999] for n in range(4)}
+    tables = audited({name: own[~np.isin(own, holes)] for name, own in full.items()}, rng)
+    assert set(causes_at(tables["gaps"], holes)) <= {"unknown", "feed_loss"}
+
+
+@pytest.mark.parametrize("sessions", [10, 3])
+def test_audit_of_single_minutes_that_alike_symbols_lack_is_no_loss(sessions: int) -> None:
+    rng, grid = np.random.default_rng(sessions), slots(sessions)
+    tables = audited({f"T{n:02}": grid[rng.random(grid.shape) < 0.9995] for n in range(20)}, rng)
+    assert causes(tables) <= {"no_trade", "unknown"}
+
+
+@pytest.mark.parametrize("shares", [[0.4, 0.1, 0.9, 0.9, 0.6], [0.9, 0.98, 0.99, 0.995, 0.999], [1.0] * 5])
+def test_audit_of_a_minute_that_a_complete_symbol_lost_is_its_loss_whatever_its_peers(shares: list[float]) -> None:
+    rng, grid = np.random.default_rng(2), slots(10)
+    peers = {f"T{n}": grid[rng.random(grid.shape) < share] for n, share in enumerate(shares)}
+    tables = audited(peers | {"L": np.delete(grid.ravel(), 1000)}, rng)
+    assert causes(tables, "L") == {"symbol_loss"}
+
+
+@pytest.mark.parametrize("lost", [[40], [40, 77]])
+def test_audit_of_an_hour_that_one_symbol_lost_is_not_explained_by_hours_that_all_lost(lost: list[int]) -> None:
+    rng = np.random.default_rng(1)
+    segments = calendar("XHKG").segments(FIRST, FIRST + dt.timedelta(days=40)).filter("regular").head(40)
+    spans = segments.select(pl.col("segment_open", "segment_close").dt.replace_time_zone(None)).rows()
+    hours = np.concatenate([np.arange(a, b, dt.timedelta(hours=1), "datetime64[us]") for a, b in spans])
+    held = np.delete(hours, lost)
+    frames = {f"H{n}": bars(np.setdiff1d(held, hours[[99]]) if n == 0 else held, rng) for n in range(4)}
+    gaps = engine.run_audit(frames, "XHKG", interval="1h").tables["gaps"]
+    assert set(causes_at(gaps, hours[lost])) == {"feed_loss"}
+    assert causes_at(gaps, hours[[99]]) == ["symbol_loss"]
+
+
+def test_audit_of_a_month_of_currencies_with_silent_minutes_has_no_outage() -> None:
+    rng = np.random.default_rng(8)
+    segments = calendar("FX").segments(dt.date(2024, 5, 1), dt.date(2024, 5, 31)).filter("regular")
+    spans = segments.select(pl.col("segment_open", "segment_close").dt.replace_time_zone(None)).rows()
+    minutes = np.concatenate([np.arange(a, b, dt.timedelta(minutes=1), "datetime64[us]") for a, b in spans])
+    held = np.delete(minutes, rng.choice(np.arange(500, len(minutes) - 500), 10, replace=False))
+    own = {name: held[rng.random(len(held)) < 0.9995] for name in ("EURUSD", "GBPUSD", "USDJPY")}
+    tables = audited(own, rng, "FX")
+    assert (tables["outages"].height, loud(tables)) == (0, [])
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_audit_of_a_feed_that_fails_beside_losses_of_single_symbols_is_a_feed_loss(seed: int) -> None:
     rng, grid = np.random.default_rng(seed), slots(10)
