@@ -160,11 +160,11 @@ def command(name: str, case: str, source: Path, out: Path) -> list[str]:
 def run_process(arguments: Sequence[str], checkout: str = HERE) -> Taken:
     """Run a process to its end; CalledProcessError with its output when it fails."""
     with tempfile.TemporaryFile() as printed, tempfile.NamedTemporaryFile("r") as status_file:
-        # Modules are compiled once, as those of an installed package are, whatever the environment says of a checkout.
+        # Of the folder that it runs in, a process imports before that of PYTHONPATH. Modules are compiled once, as those of an installed package are, whatever the environment says of a checkout.
         compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": COMPILED}
         environment = {**os.environ, **compiled, "PYTHONPATH": checkout, "PEAK_FILE": status_file.name}
         begin = time.perf_counter()
-        process = subprocess.Popen(arguments, stdout=printed, stderr=subprocess.STDOUT, env=environment, cwd=HERE)
+        process = subprocess.Popen(arguments, stdout=printed, stderr=subprocess.STDOUT, env=environment, cwd=checkout)
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
