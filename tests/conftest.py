@@ -26,6 +26,12 @@ settings.register_profile("quick", deadline=None, max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "engine"))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of `-n auto`: half as many again as there are cores, because tests of live sessions and of kills wait."""
+    cores = os.cpu_count() or 1
+    return cores + cores // 2
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The processes of a run share calendars on disk, in a folder of their own."""
     if not hasattr(config, "workerinput"):

@@ -47,13 +47,11 @@ KINDS = {
     "kind",
     [
         "kills",
-        "objects",
         "readers",
         "disconnects",
         "inputs",
         "session",
-        "restarts",
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("disk", "damage", "week")),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("objects", "restarts", "disk", "damage", "week")),
     ],
 )
 def test_soak_with_small_counts_finds_nothing_wrong(tmp_path, kind):
@@ -180,6 +178,7 @@ def test_lines_lost_tells_lines_that_are_neither_row_nor_reject():
     assert lines_lost(data, Told) == []
 
 
+@pytest.mark.slow
 def test_a_market_that_is_followed_with_kills_equals_one_without(tmp_path):
     lines = week(tmp_path, symbols=20, sessions=1, kills=2)
     assert [(line.times, line.wrong, line.failures) for line in lines] == [(2, 0, ()), (1, 0, ())]

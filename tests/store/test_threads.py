@@ -21,7 +21,7 @@ from tests.store.test_session_data import OPEN, bars
 SYMBOLS = ("A", "B", "C", "D")
 COMINGS = "E"  # a symbol that is added and removed in one transaction with the rows of the others
 POISON = 666.0
-STEPS = 8
+STEPS = 6
 INDICATORS = (("sma(2)", "1m"), ("session_vwap", "5m"))
 
 
