@@ -38,7 +38,7 @@ DIGEST_BYTES = 32
 _log = logging.getLogger(__name__)
 
 
-def kept(build: Callable[..., pl.DataFrame], *arguments: str | int) -> pl.DataFrame:
+def cached_on_disk(build: Callable[..., pl.DataFrame], *arguments: str | int) -> pl.DataFrame:
     """The frame `build(*arguments)`, read from the folder of caches; built, and written there, if it has none.
 
     Parameters

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from engine.calendars.cache import cached
-from engine.calendars.disk_cache import kept
+from engine.calendars.disk_cache import cached_on_disk
 from engine.calendars.hours import around_break, empty_spans, spans_between, us_extended
 from engine.errors import CalendarError
 from engine.schema import Schema
@@ -115,7 +115,7 @@ def exchanges() -> dict[str, Exchange]:
 
 def load_exchanges() -> dict[str, Exchange]:
     """Codes and aliases of exchange_calendars from the kept listing; uncached."""
-    return {row[0]: Exchange(*row) for row in kept(list_exchanges).iter_rows()}
+    return {row[0]: Exchange(*row) for row in cached_on_disk(list_exchanges).iter_rows()}
 
 
 def list_exchanges() -> pl.DataFrame:
@@ -166,7 +166,7 @@ def exchange_build_range(name: str, decade: int) -> tuple[dt.date, dt.date]:
 
 def exchange_builds(name: str) -> bool:
     """Whether exchange_calendars can build three months of a code; some versions of pandas raise for some codes."""
-    return bool(kept(try_exchange, name).item())
+    return bool(cached_on_disk(try_exchange, name).item())
 
 
 def try_exchange(name: str) -> pl.DataFrame:
@@ -187,7 +187,7 @@ def exchange_special_session() -> bool:
 
 def exchange_decade(name: str, decade: int) -> pl.DataFrame:
     """Spans of an exchange in a decade (199: the 1990s), US equities with extended hours; CalendarError if the build fails."""
-    return kept(build_exchange_decade, name, decade)
+    return cached_on_disk(build_exchange_decade, name, decade)
 
 
 def build_exchange_decade(name: str, decade: int) -> pl.DataFrame:
@@ -217,7 +217,7 @@ def market_codes() -> list[str]:
 
 def load_market_codes() -> list[str]:
     """Codes of pandas_market_calendars that exchange_calendars does not have, from the kept list; uncached."""
-    return kept(list_market_codes)["code"].to_list()
+    return cached_on_disk(list_market_codes)["code"].to_list()
 
 
 def list_market_codes() -> pl.DataFrame:
@@ -231,7 +231,7 @@ def list_market_codes() -> pl.DataFrame:
 
 def market(code: str) -> Market:
     """Facts of a code of pandas_market_calendars."""
-    return Market(*kept(describe_market, code).row(0))
+    return Market(*cached_on_disk(describe_market, code).row(0))
 
 
 def describe_market(code: str) -> pl.DataFrame:
@@ -264,7 +264,7 @@ def market_special_session() -> bool:
 
 def market_decade(code: str, decade: int) -> pl.DataFrame:
     """Spans of a market in a decade (199: the 1990s), PRE and POST included."""
-    return kept(build_market_decade, code, decade)
+    return cached_on_disk(build_market_decade, code, decade)
 
 
 def build_market_decade(code: str, decade: int) -> pl.DataFrame:

@@ -29,7 +29,7 @@ import polars as pl
 from engine.arguments import did_you_mean, names_of, path_of, required_date
 from engine.calendars.auctions import AUCTION, auctions_of, with_auctions
 from engine.calendars.cache import adopted, cached, has_adopted
-from engine.calendars.disk_cache import kept
+from engine.calendars.disk_cache import cached_on_disk
 from engine.calendars.files import CalendarFile, parse_calendar, parse_overrides, read_bytes
 from engine.calendars.hours import (
     Amendments,
@@ -436,7 +436,7 @@ def made_shipped(code: str) -> SessionCalendar:
 def shipped_decade(code: str, decade: int) -> pl.DataFrame:
     """Spans of a shipped code in a decade (199: the 1990s), empty beyond its bounds."""
     # A file may extend a calendar that another process adopted with changes of its own; those are not kept on disk.
-    return build_shipped_decade(code, decade) if has_adopted() else kept(build_shipped_decade, code, decade)
+    return build_shipped_decade(code, decade) if has_adopted() else cached_on_disk(build_shipped_decade, code, decade)
 
 
 def build_shipped_decade(code: str, decade: int) -> pl.DataFrame:

@@ -48,7 +48,7 @@ TYPES: Mapping[pl.DataType | DataTypeClass, str] = {
 }
 
 
-KEPT_STATISTICS = 64  # of one version of a table each: those of the last revisions that were asked
+MOST_STATISTICS = 64  # of one version of a table each: those of the last revisions that were asked
 
 # By table and version: the state of its log, and what was read of it.
 _statistics: dict[tuple[str, int], tuple[frozenset[tuple[str, int, int, int]], pl.DataFrame]] = {}
@@ -132,7 +132,7 @@ def file_statistics(table: Path, version: int) -> pl.DataFrame:
     if known is None or known[0] != state:
         known = state, _actions(_open(table, version))
     _statistics[key] = known  # the last one to be dropped
-    while len(_statistics) > KEPT_STATISTICS:
+    while len(_statistics) > MOST_STATISTICS:
         _statistics.pop(next(iter(_statistics)), None)
     return known[1]
 

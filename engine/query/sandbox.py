@@ -108,8 +108,8 @@ class OpenResult:
     reader: BoundedReader
 
 
-class KeptSandbox:
-    """The sandbox of the last query, kept for the next one on the same files under the same limits: its views are made once.
+class ReusedSandbox:
+    """The sandbox of the last query, used again by the next one on the same files under the same limits: its views are made once.
 
     Each query has a connection of its own, so that none sees types, seeds or settings of another. A file is compared with
     its SHA-256 when it is opened after it has changed. Any error ends the sandbox. It belongs to one thread.
@@ -122,7 +122,7 @@ class KeptSandbox:
 
     @contextmanager
     def connection(self, catalog: Catalog, limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Context: a new connection to the kept sandbox if that is of this catalog and these limits, else to a new one."""
+        """Context: a new connection to the sandbox of the last query if that is of this catalog and these limits, else to a new one."""
         if self._of != (catalog, limits):
             self.close()
         try:
@@ -148,7 +148,7 @@ def open_result(
     query: str,
     limits: Limits,
     row_limit: int | None = None,
-    kept: KeptSandbox | None = None,
+    reused: ReusedSandbox | None = None,
 ) -> Iterator[OpenResult]:
     """In this process, run one reading statement in a locked DuckDB; yield schema, types, reader of `row_limit` rows.
 
@@ -161,7 +161,7 @@ def open_result(
     limits : Limits
     row_limit : int, optional
         Number of rows to return; the others are only counted.
-    kept : KeptSandbox, optional
+    reused : ReusedSandbox, optional
         Where the DuckDB of a query without `frames` comes from; default a new one, which is closed at the end.
 
     Raises
@@ -171,7 +171,7 @@ def open_result(
     ExportError
         A file cannot be read.
     """
-    sandbox = open_sandbox(catalog, frames, limits) if kept is None or frames else kept.connection(catalog, limits)
+    sandbox = open_sandbox(catalog, frames, limits) if reused is None or frames else reused.connection(catalog, limits)
     with sandbox as con, query_errors(con, query, limits):
         check_statement(con, query)
         relation = con.sql(query)

@@ -26,11 +26,11 @@ from engine.errors import AnswerError, ParameterError, StreamError, StreamStoppe
 from engine.grid import GridSpec, SessionGrid
 from engine.plan_calls import PlanNames
 from engine.runtime.config import SessionConfig
-from engine.runtime.held_sessions import sessions_to_hold
 from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.processor import QUOTE_BARS, DataProcessor
 from engine.runtime.quality_manager import DataQualityManager
-from engine.runtime.resume import Continuation, HeldSessions
+from engine.runtime.resume import Continuation, SessionsToRead
+from engine.runtime.sessions_to_read import sessions_to_read
 from engine.runtime.subscription_plan import Requirements, SubscriptionPlan, plan_subscription
 from engine.schema import TS
 from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, Stream, Subscription
@@ -241,11 +241,11 @@ class SessionCoordinator(PlanNames):
             self.totals.notes = [f"{plan.symbol}: {why}" for plan in plans for why in plan.refused.values()]
             opens = self._spans[0].opens
             described = [self._expect_from(symbol, self._spans[0].session) for symbol in described]
-            held = HeldSessions(self._dates[0] or first)
+            held = SessionsToRead(self._dates[0] or first)
             if past is not None:
                 self._past = past
                 day = min(held.first, past.as_of.date() - dt.timedelta(days=1))
-                held = sessions_to_hold(past, self.session, described, day)
+                held = sessions_to_read(past, self.session, described, day)
                 described = past.registered(described, held.first)
                 self._dates = (min(self._dates[0] or held.first, past.first_session or held.first), self._dates[1])
             with self._transaction():
@@ -422,7 +422,7 @@ class SessionCoordinator(PlanNames):
         symbols: Sequence[SymbolSessionData],
         opens: dt.datetime,
         at: dt.datetime,
-        held: HeldSessions,
+        held: SessionsToRead,
     ) -> None:
         """Append exported rows of the held sessions; fetch to `at` what follows, less an overlap; all of it as `source`."""
         if self._past is not None:
@@ -467,7 +467,7 @@ class SessionCoordinator(PlanNames):
         day = max(earliest.date() - dt.timedelta(days=1), self._dates[0] or held)
         if day < held:
             symbols = list(self.session.snapshot().symbols.values())
-            self._past.restore(self.session, sessions_to_hold(self._past, self.session, symbols, day), held)
+            self._past.restore(self.session, sessions_to_read(self._past, self.session, symbols, day), held)
 
     def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:
         """Yield the next open or close, read anew once the caller moved phase and spans on; then `to` unless yielded."""

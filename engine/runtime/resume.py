@@ -51,7 +51,7 @@ def last_export(target: Path) -> Dataset | None:
         raise
 
 
-class HeldSessions(NamedTuple):
+class SessionsToRead(NamedTuple):
     """The first session of an export that a store holds, and the first one whose indicators it stores (None: all)."""
 
     first: dt.date
@@ -139,14 +139,14 @@ class Continuation:
             registered.append(replace(symbol, derived_intervals=derived, expected_from=first))
         return registered
 
-    def restore(self, session: SessionData, held: HeldSessions, until: dt.date | None = None) -> None:
+    def restore(self, session: SessionData, held: SessionsToRead, until: dt.date | None = None) -> None:
         """Append the rows of `[held.first, until)` (None: all later) to a store, with counts, retries and rejects of theirs.
 
         Parameters
         ----------
         session : SessionData
             Its symbols are registered.
-        held : HeldSessions
+        held : SessionsToRead
         until : date
             The session from which on the store holds rows already.
         """

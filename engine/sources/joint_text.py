@@ -214,12 +214,12 @@ def read_alike(
     ]
 
 
-Told = tuple[Interval | None, tuple[str, ...]]
+IntervalAndNotes = tuple[Interval | None, tuple[str, ...]]
 
 
 def intervals_of_parts(
     read: ConformedRows, counts: NDArray[np.int64], parts: Sequence[pl.DataFrame | None]
-) -> list[Told | None]:
+) -> list[IntervalAndNotes | None]:
     """Interval and note of each part, as `table_rows.resolve_interval` has them; None where it would refuse, or is to be asked."""
     whole = [part["ts"] for part in parts if part is not None]
     if not whole:
@@ -230,7 +230,7 @@ def intervals_of_parts(
     most = SAMPLE_ROWS if stated is None else ROWS_AGAINST_A_NAME
     lengths = np.array([count for count, part in zip(counts, parts, strict=True) if part is not None], np.int64)
     steps = iter(step_counts_of_parts(pl.concat(whole), lengths, most))
-    told: list[Told | None] = []
+    told: list[IntervalAndNotes | None] = []
     for part in parts:
         own = next(steps) if part is not None else None
         if part is None or own is None:
@@ -242,7 +242,7 @@ def intervals_of_parts(
     return told
 
 
-def part_batch(file: TextFile, part: pl.DataFrame, told: Told, read: ConformedRows) -> Batch:
+def part_batch(file: TextFile, part: pl.DataFrame, told: IntervalAndNotes, read: ConformedRows) -> Batch:
     """The batch of one file."""
     interval, inferred = told
     options = read.origin.options

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from engine.calendars import cache, disk_cache, libraries, providers
-from engine.calendars.disk_cache import FOLDER, folder_of_caches, kept
+from engine.calendars.disk_cache import FOLDER, cached_on_disk, folder_of_caches
 from engine.calendars.libraries import build_exchange_decade, build_market_decade, describe_market, list_exchanges
 from engine.calendars.providers import build_shipped_decade, calendar, calendar_codes
 from polars.testing import assert_frame_equal
@@ -53,8 +53,8 @@ not_called.__name__ = numbered.__name__
 )
 def test_kept_frame_equals_the_built_one(build: Build, arguments: tuple[str | int, ...], folder: Path) -> None:
     built = build(*arguments)
-    kept(build, *arguments)
-    assert_frame_equal(kept(build, *arguments), built)
+    cached_on_disk(build, *arguments)
+    assert_frame_equal(cached_on_disk(build, *arguments), built)
     assert [path.name.split("-")[0] for path in folder.iterdir() if path.name.startswith(build.__name__)] == [
         build.__name__
     ]
@@ -88,29 +88,29 @@ def test_a_second_process_asks_no_library(monkeypatch: pytest.MonkeyPatch) -> No
     ids=lambda pair: pair[0],
 )
 def test_damaged_file_is_built_anew(damage: tuple[str, Callable[[bytes], bytes]], folder: Path) -> None:
-    kept(numbered, 5)
+    cached_on_disk(numbered, 5)
     (path,) = folder.iterdir()
     whole = path.read_bytes()
     path.write_bytes(damage[1](whole))
-    assert_frame_equal(kept(numbered, 5), numbered(5))
+    assert_frame_equal(cached_on_disk(numbered, 5), numbered(5))
     assert path.read_bytes() == whole
-    assert_frame_equal(kept(not_called, 5), numbered(5))
+    assert_frame_equal(cached_on_disk(not_called, 5), numbered(5))
 
 
 def test_file_of_another_question_is_not_its_answer(folder: Path) -> None:
-    kept(numbered, 5)
+    cached_on_disk(numbered, 5)
     (path,) = folder.iterdir()
-    kept(numbered, 6)
+    cached_on_disk(numbered, 6)
     (other,) = set(folder.iterdir()) - {path}
     other.write_bytes(path.read_bytes())
-    assert_frame_equal(kept(numbered, 6), numbered(6))
+    assert_frame_equal(cached_on_disk(numbered, 6), numbered(6))
 
 
 def test_file_of_another_origin_is_built_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept(numbered, 5)
+    cached_on_disk(numbered, 5)
     monkeypatch.setattr(disk_cache, "origin", lambda: b"other versions")
     with pytest.raises(AssertionError, match="built again"):
-        kept(not_called, 5)
+        cached_on_disk(not_called, 5)
 
 
 def test_origin_depends_on_versions_and_on_the_files_of_the_calendars(
@@ -135,19 +135,19 @@ def test_origin_depends_on_versions_and_on_the_files_of_the_calendars(
 
 def test_nothing_is_kept_where_that_is_asked(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv(FOLDER, "")
-    assert_frame_equal(kept(numbered, 5), numbered(5))
+    assert_frame_equal(cached_on_disk(numbered, 5), numbered(5))
     assert not folder.exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
 def test_folder_that_others_may_write_to_is_not_used(folder: Path) -> None:
-    kept(numbered, 5)
+    cached_on_disk(numbered, 5)
     folder.chmod(0o777)
     assert folder_of_caches() is None
     with pytest.raises(AssertionError, match="built again"):
-        kept(not_called, 5)
+        cached_on_disk(not_called, 5)
     folder.chmod(0o700)
-    assert_frame_equal(kept(not_called, 5), numbered(5))
+    assert_frame_equal(cached_on_disk(not_called, 5), numbered(5))
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "with\0nul"])
@@ -156,7 +156,7 @@ def test_folder_that_cannot_be_made_is_done_without(name: str, tmp_path: Path, m
     monkeypatch.setattr(disk_cache, "user_cache_path", lambda *_, **__: tmp_path / name)
     monkeypatch.delenv(FOLDER)
     assert folder_of_caches() is None
-    assert_frame_equal(kept(numbered, 5), numbered(5))
+    assert_frame_equal(cached_on_disk(numbered, 5), numbered(5))
 
 
 def test_full_disk_leaves_nothing_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_full_disk_leaves_nothing_behind(folder: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    assert_frame_equal(kept(numbered, 5), numbered(5))
+    assert_frame_equal(cached_on_disk(numbered, 5), numbered(5))
     assert list(folder.iterdir()) == []
 
 

@@ -377,7 +377,7 @@ def test_kept_sandbox_makes_views_again_for_other_files_limits_and_after_an_erro
     monkeypatch.setattr(sandbox, "create_views", lambda *words: (made.append(1), create(*words))[1])
     files = {name: open_dataset(export).files(name) for name in ("gaps", "quality")}
     one, other = pinned_catalog(files), pinned_catalog({"gaps": files["gaps"]})
-    kept = sandbox.KeptSandbox()
+    kept = sandbox.ReusedSandbox()
     counts = []
     for catalog, query, limits in (
         (one, "FROM gaps", Limits()), (one, "FROM gaps", Limits()), (one, "FROM gaps", Limits(5.0)),

@@ -1,6 +1,6 @@
 """Sessions of an export that a session which goes on from it has to hold.
 
-1. `sessions_to_hold` begins with a trade date and makes its weeks and months whole (`whole_periods`).
+1. `sessions_to_read` begins with a trade date and makes its weeks and months whole (`whole_periods`).
 2. Indicators of that date depend on bars before. Each of them says how many (`needs_of`): bars of its windows,
    contributions to its averages until earlier ones are below the last bit, sessions of a slot.
 3. `first_session_needed` counts these in the exported bars, in ranges that double, until every symbol has them or none
@@ -22,7 +22,7 @@ from engine.export.tables import TABLES
 from engine.grid import SessionGrid, whole_years
 from engine.interval import Interval
 from engine.runtime.indicator_groups import requested_panels
-from engine.runtime.resume import Continuation, HeldSessions
+from engine.runtime.resume import Continuation, SessionsToRead
 from engine.store.panel_key import PanelKey
 from engine.store.session_data import SessionData
 from engine.store.symbol_data import SymbolSessionData
@@ -52,9 +52,9 @@ class Group(NamedTuple):
     symbols: tuple[SymbolSessionData, ...]
 
 
-def sessions_to_hold(
+def sessions_to_read(
     past: Continuation, session: SessionData, symbols: Sequence[SymbolSessionData], day: dt.date
-) -> HeldSessions:
+) -> SessionsToRead:
     """Sessions to read from an export so that `day` can be held: whole weeks and months, and what its indicators depend on.
 
     Parameters
@@ -68,9 +68,9 @@ def sessions_to_hold(
     first = whole_periods(session, symbols, day)
     exported = past.first_session
     if exported is None or exported >= first or not any(symbol.indicators for symbol in symbols):
-        return HeldSessions(first)
+        return SessionsToRead(first)
     needed = whole_periods(session, symbols, first_session_needed(past, session, symbols, first))
-    return HeldSessions(needed, first if exported < needed else None)
+    return SessionsToRead(needed, first if exported < needed else None)
 
 
 def whole_periods(session: SessionData, symbols: Sequence[SymbolSessionData], day: dt.date) -> dt.date:

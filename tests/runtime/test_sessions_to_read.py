@@ -15,12 +15,12 @@ from engine.clock import ManualClock
 from engine.derive.indicators import Indicator, custom
 from engine.interval import Interval
 from engine.runtime.config import SessionConfig
-from engine.runtime.held_sessions import needs_of, sessions_to_hold
 from engine.runtime.live import LiveSession
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
-from engine.runtime.resume import Continuation, HeldSessions
+from engine.runtime.resume import Continuation, SessionsToRead
 from engine.runtime.run import export_session
+from engine.runtime.sessions_to_read import needs_of, sessions_to_read
 from engine.sources.streams.contract import Delivery
 from engine.store.session_data import SessionData
 from engine.store.symbol_data import SymbolSessionData
@@ -129,20 +129,20 @@ def test_a_late_row_of_an_earlier_session_has_values_stored_from_there_on(live, 
 @pytest.mark.parametrize(
     ("indicator", "held"),
     [
-        (custom("wick", pl.col("high") - pl.col("low")), HeldSessions(FIRST)),  # of unknown look-back
-        (custom("last", pl.col("close").shift(1), lookback=1), HeldSessions(MONDAY, TUESDAY)),
-        (custom("so_far", pl.col("high").cum_max(), within="session"), HeldSessions(TUESDAY, TUESDAY)),
-        ("sma(79)", HeldSessions(MONDAY, TUESDAY)),  # 78 bars before, those of a session
-        ("sma(80)", HeldSessions(dt.date(2024, 3, 28), TUESDAY)),  # 29 March 2024 is Good Friday
-        ("relative_volume(2)", HeldSessions(dt.date(2024, 3, 28), TUESDAY)),
-        ("sma(100000)", HeldSessions(FIRST)),
+        (custom("wick", pl.col("high") - pl.col("low")), SessionsToRead(FIRST)),  # of unknown look-back
+        (custom("last", pl.col("close").shift(1), lookback=1), SessionsToRead(MONDAY, TUESDAY)),
+        (custom("so_far", pl.col("high").cum_max(), within="session"), SessionsToRead(TUESDAY, TUESDAY)),
+        ("sma(79)", SessionsToRead(MONDAY, TUESDAY)),  # 78 bars before, those of a session
+        ("sma(80)", SessionsToRead(dt.date(2024, 3, 28), TUESDAY)),  # 29 March 2024 is Good Friday
+        ("relative_volume(2)", SessionsToRead(dt.date(2024, 3, 28), TUESDAY)),
+        ("sma(100000)", SessionsToRead(FIRST)),
     ],
     ids=str,
 )
-def test_sessions_to_hold_are_those_that_the_indicator_depends_on(target, indicator, held) -> None:
+def test_sessions_to_read_are_those_that_the_indicator_depends_on(target, indicator, held) -> None:
     past = Continuation.of(target)
     symbol = SymbolSessionData("A", "XNYS", "5m", indicators=((indicator, "5m"),))
-    assert sessions_to_hold(past, SessionData(), [symbol], TUESDAY) == held
+    assert sessions_to_read(past, SessionData(), [symbol], TUESDAY) == held
 
 
 def test_needs_of_an_average_forget_what_is_below_the_last_bit() -> None:
