@@ -35,7 +35,7 @@ from engine.audit.evidence import (
 from engine.calendars.providers import SessionCalendar
 from engine.grid import GridSpec, SessionGrid, whole_years
 from engine.interval import Interval
-from engine.keys import Ints, pack_columns
+from engine.keys import Ints, find_keys, pack_columns
 from engine.quality.causes import outages as peers
 from engine.quality.causes.attribution import (
     KNOWN,
@@ -46,6 +46,7 @@ from engine.quality.causes.attribution import (
     sum_outage_edges,
 )
 from engine.quality.causes.attribution import attribute_gaps as attribute_block
+from engine.quality.causes.coverage import DUE
 from engine.quality.causes.evidence_order import BEFORE_COVERAGE, ranges_of
 from engine.quality.causes.fickle_quotes import fickle_series
 from engine.quality.causes.gap_parts import axis_keys, cut_points, range_of_parts, series_keys, take_parts
@@ -138,6 +139,8 @@ class BlockInput(NamedTuple):
         Of the group: packed (ordinal, slot) that no series covers.
     sampled : DataFrame
         `series` that have few sessions of those they could have.
+    due : DataFrame of `coverage.DUE`
+        Sessions that these should have nevertheless.
     unlisted : DataFrame of `coverage.KEY_RANGES`
         Packed (series, ordinal, slot) before and after a symbol was listed.
     known : DataFrame of `survey.KNOWN`
@@ -167,6 +170,7 @@ class BlockInput(NamedTuple):
     quorum_series: pl.DataFrame
     uncovered: pl.DataFrame
     sampled: pl.DataFrame
+    due: pl.DataFrame
     unlisted: pl.DataFrame
     known: pl.DataFrame
     listed: pl.DataFrame
@@ -472,7 +476,9 @@ def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: Session
     holiday = range_of_parts(axis_keys(gaps), *closed)
     of_holiday = pl.lit(block_input.holidays["cause"].gather(pl.Series(holiday).replace(-1, None)))
     name = gaps.select("series").join(block_input.copies, on="series", how="left", maintain_order="left")["copy"]
-    is_sampled = (pl.col("position") == "session") & pl.col("series").is_in(block_input.sampled["series"].implode())
+    is_due = pl.lit(pl.Series(find_keys(pack_columns(block_input.due, *DUE), pack_columns(gaps, *DUE))[1]))
+    is_sample = pl.col("series").is_in(block_input.sampled["series"].implode())
+    is_sampled = (pl.col("position") == "session") & is_sample & ~is_due
     is_nowhere = ~is_first & (is_uncovered | is_sampled)
     is_decided = is_told & ~is_nowhere
     return whole.with_columns(
@@ -507,14 +513,16 @@ def with_known_causes(gaps: pl.DataFrame, block_input: BlockInput, grid: Session
 
 
 def absent_for_long(gaps: pl.DataFrame, axis: pl.DataFrame) -> NDArray[np.bool_]:
-    """Mask of gaps in chains that lack `GONE_SESSIONS` whole sessions or more: the symbol is away, and no witness."""
+    """Mask of gaps in chains that lack `GONE_SESSIONS` covered sessions or more: the symbol is away, and no witness."""
     begun = chain_starts(gaps, axis)
     if not len(begun):
         return np.zeros(0, bool)
     size = np.diff(np.append(begun, gaps.height))
     days = gaps["session"].cast(pl.Int32).to_numpy()
     tail = begun + size - 1
-    return np.asarray(np.repeat((size >= GONE_SESSIONS) & (days[tail] - days[begun] >= GONE_SESSIONS), size))
+    is_covered = gaps["known"].ne_missing("not_covered").to_numpy()
+    covered = np.add.reduceat(is_covered.astype(np.int64), begun)
+    return np.asarray(np.repeat((covered >= GONE_SESSIONS) & (days[tail] - days[begun] >= GONE_SESSIONS), size))
 
 
 def segment_slots_of(gaps: pl.DataFrame, wanted: pl.DataFrame) -> Ints:
@@ -585,20 +593,19 @@ def count_slots_in_gaps(runs: pl.DataFrame, gaps: pl.DataFrame) -> Ints:
 
 
 def chains_of_gaps(gaps: pl.DataFrame, series: pl.DataFrame, axis: pl.DataFrame) -> pl.DataFrame:
-    """Per gap (sorted by series, place): id of its chain of adjoining gaps, sessions the chain lacks; not lost: null, 0.
+    """Per gap (sorted by series, place): id of its chain of adjoining gaps, covered sessions it lacks; not lost: null, 0.
 
     Returns
     -------
-    DataFrame of `own_id` (String, null where nothing was lost), `absent` (whole sessions of the run)
+    DataFrame of `own_id` (String, null where nothing was lost), `absent` (whole covered sessions of the run)
     """
     begun = chain_starts(gaps, axis)
     run = np.repeat(np.arange(len(begun)), np.diff(np.append(begun, gaps.height)))
     placed = gaps.select("series", "session", "position", "cause").with_columns(
         pl.Series("run", run), gaps["gap_start"].gather(begun[run]).alias("begun")
     )
-    absent = (
-        placed.filter(pl.col("position") == "session").group_by("run").agg(pl.col("session").n_unique().alias("absent"))
-    )
+    is_absent = (pl.col("position") == "session") & pl.col("cause").ne_missing("not_covered")
+    absent = placed.filter(is_absent).group_by("run").agg(pl.col("session").n_unique().alias("absent"))
     its_own = pl.col("cause").cast(pl.String).is_in(["symbol_loss", "halt", "unknown"]).fill_null(value=False)
     lost = placed.with_row_index("row").filter(its_own)
     names = series.select("series", "symbol", "price_type")

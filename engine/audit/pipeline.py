@@ -246,6 +246,7 @@ class PeerGroup:
             quorum_series,
             self._coverage.uncovered,
             self._coverage.sampled.filter(ours),
+            self._coverage.due.filter(ours),
             unlisted_slots(listed, self._coverage.sessions),
             rows_of_series(survey.known, series),
             listed,

@@ -7,7 +7,7 @@ Told from the rows alone, so that it does not depend on how they are cut into fi
    after the last slot that any series has in a stretch nothing is covered (`uncovered_slots`): the edges of a download, a
    month cut at midnight, the sessions between sample days.
 2. A series that has rows in less than `SAMPLED` of the sessions that it could have, a few in a row each time, is a sample:
-   its other sessions are not covered (`sampled_series`).
+   its other sessions are not covered, unless most of the series that share its sessions have rows there (`sampled_series`).
 3. A symbol is not listed before its first row and after its last one, if the feed covers earlier or later sessions
    (`unlisted_slots`): listings begin, and contracts end, within a session.
 
@@ -27,8 +27,10 @@ from engine.quality.contiguous_runs import run_starts
 from engine.schema import SEGMENTS_PER_SESSION, Schema
 
 KEY_RANGES: Schema = {"start": pl.Int64(), "end": pl.Int64()}
+DUE: Schema = {"series": pl.Int32(), "session": pl.Date()}
 LONG_ABSENCE = 5  # sessions: no feed is down for longer, and data that were not loaded mostly are
 SAMPLED = 0.5  # share of the sessions that have rows: below it the data are a sample
+AS_MANY = 0.5  # times the series with rows in a sample's own sessions: with fewer, a session is not due for it
 LONG_STRETCH = 20  # sessions in a row: longer ones are no samples
 FIRST_KEY, LAST_KEY = -(1 << 62), 1 << 62
 
@@ -42,12 +44,15 @@ class Coverage(NamedTuple):
         Packed (ordinal, slot), sorted and disjoint: no series of the group has anything there.
     sampled : DataFrame
         `series` whose sessions are a sample.
+    due : DataFrame of `DUE`
+        Sessions that a series of `sampled` should have nevertheless.
     sessions : (int, int)
         Days since 1970 of the first and the last session with a row.
     """
 
     uncovered: pl.DataFrame
     sampled: pl.DataFrame
+    due: pl.DataFrame
     sessions: tuple[int, int]
 
 
@@ -73,7 +78,8 @@ def coverage(series: pl.DataFrame, lives: pl.DataFrame, runs: pl.DataFrame, axis
     )
     ours, day = ours.filter(pl.Series(known)), day[known]
     if ours.is_empty():
-        return Coverage(pl.DataFrame(schema=dict(KEY_RANGES)), series.select("series").clear(), (0, 0))
+        nothing = pl.DataFrame(schema=dict(KEY_RANGES)), series.select("series").clear(), pl.DataFrame(schema=dict(DUE))
+        return Coverage(*nothing, (0, 0))
     has_rows = np.bincount(day, minlength=len(days)) > 0
     given = has_rows | ~is_long_absence(has_rows)
     number, heads = ours["series"].to_numpy(), run_starts(ours["series"].to_numpy(), day)
@@ -81,7 +87,7 @@ def coverage(series: pl.DataFrame, lives: pl.DataFrame, runs: pl.DataFrame, axis
     uncovered = pl.DataFrame({"start": first_slot, "end": last_slot}, schema=dict(KEY_RANGES))
     at = np.flatnonzero(has_rows)
     edges = (int(days[at[0]]), int(days[at[-1]]))
-    return Coverage(uncovered, sampled_series(number[heads], day[heads], lives, days, has_rows), edges)
+    return Coverage(uncovered, *sampled_series(number[heads], day[heads], lives, days, has_rows), edges)
 
 
 def is_long_absence(has_rows: Flags) -> Flags:
@@ -111,8 +117,13 @@ def uncovered_edges(runs: pl.DataFrame, day: Ints, given: Flags) -> tuple[Ints, 
     return np.append([FIRST_KEY], reached["last"].to_numpy() + 1), np.append(reached["first"].to_numpy(), [LAST_KEY])
 
 
-def sampled_series(number: Ints, day: Ints, lives: pl.DataFrame, days: Ints, has_rows: Flags) -> pl.DataFrame:
-    """`series` with rows in less than `SAMPLED` of the sessions of its life that others have, in short stretches.
+def sampled_series(
+    number: Ints, day: Ints, lives: pl.DataFrame, days: Ints, has_rows: Flags
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the samples among the series (`samples_among`), and the sessions that they should have nevertheless.
+
+    A session is due for a sample if at least `AS_MANY` times as many series have rows in it as in the median session of
+    the sample; if the sample has few of these too, none of the others is.
 
     Parameters
     ----------
@@ -124,19 +135,50 @@ def sampled_series(number: Ints, day: Ints, lives: pl.DataFrame, days: Ints, has
         Days since 1970 of the sessions.
     has_rows : array of bool
         Of each session: whether any series has rows.
+
+    Returns
+    -------
+    (DataFrame of `series`, DataFrame of `DUE`)
     """
-    heads = run_starts(number)
-    own = np.diff(np.append(heads, len(number)))
-    # A session follows the one before if no session with rows lies between.
-    before = np.append([0], np.cumsum(has_rows))
-    follows = (before[day[1:]] - before[day[:-1]] <= 1) & (number[1:] == number[:-1])
-    stretches = np.add.reduceat(np.append([1], ~follows).astype(np.int64), heads)
-    counted = pl.DataFrame({"series": number[heads], "own": own, "stretches": stretches})
-    first, last = (lives[name].cast(pl.Int32).to_numpy() for name in ("first", "last"))
+    having = np.bincount(day, minlength=len(days))
+    beside = pl.DataFrame({"series": number, "at": day, "having": having[day]})
+    own = beside.join(lives, on="series", how="inner", maintain_order="left")
+    sampled = samples_among(own, days, has_rows)
+    least = (AS_MANY * pl.col("having").median().over("series")).ceil().alias("least")
+    own = own.join(sampled, on="series", how="semi", maintain_order="left").with_columns(least)
+    due = [pl.DataFrame(schema=dict(DUE))]
+    for (fewest,), rows in own.group_by("least"):
+        is_due = having >= fewest
+        regular = rows.join(samples_among(rows, days, is_due), on="series", how="anti").unique("series")
+        sessions = pl.DataFrame({"session": pl.Series(days[is_due].astype(np.int32)).cast(pl.Date)})
+        within = pl.col("session").is_between("first", "last")
+        due.append(regular.join(sessions, how="cross").filter(within).select(pl.col(n).cast(t) for n, t in DUE.items()))
+    return sampled, pl.concat(due).sort(list(DUE))
+
+
+def samples_among(own: pl.DataFrame, days: Ints, is_due: Flags) -> pl.DataFrame:
+    """`series` with rows in less than `SAMPLED` of the sessions that are due in their life, in short stretches.
+
+    Parameters
+    ----------
+    own : DataFrame
+        `series, at, first, last`: index of each session with rows, and the life (Date); sorted.
+    days : array of int
+        Days since 1970 of the sessions.
+    is_due : array of bool
+        Of each session.
+    """
+    heads = run_starts(own["series"].to_numpy())
+    before, at = np.append([0], np.cumsum(is_due)), own["at"].to_numpy()
+    # A session follows the one before if none that is due lies between.
+    is_start = np.append([True], before[at[1:]] > before[at[:-1] + 1])[: len(at)]
+    is_start[heads] = True
+    series = own.select("series", "first", "last")[heads]
+    sessions, stretches = np.diff(heads, append=len(at)), np.add.reduceat(is_start.astype(np.int64), heads)
+    first, last = (series[name].cast(pl.Int32).to_numpy() for name in ("first", "last"))
     due = before[np.searchsorted(days, last, side="right")] - before[np.searchsorted(days, first)]
-    alive = lives.select("series", pl.Series("due", due)).join(counted, on="series")
-    is_sample = (pl.col("own") < SAMPLED * pl.col("due")) & (pl.col("own") < LONG_STRETCH * pl.col("stretches"))
-    return alive.filter(is_sample).select("series").sort("series")
+    is_sample = (sessions < SAMPLED * due) & (sessions < LONG_STRETCH * stretches)
+    return series.select("series").filter(pl.Series(is_sample))
 
 
 def unlisted_slots(listed: pl.DataFrame, edges: tuple[int, int]) -> pl.DataFrame:

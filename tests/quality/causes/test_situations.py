@@ -305,6 +305,18 @@ def test_audit_of_sample_days_has_no_loss_and_of_one_absent_day_has() -> None:
     assert causes(absent) == {"feed_loss"}
 
 
+def test_audit_of_a_sample_day_that_one_symbol_lost_is_its_loss_though_rows_of_few_lie_beside_it() -> None:
+    rng, grid = np.random.default_rng(4), slots(60)
+    picked = [2, 14, 26, 38, 50]
+    stamps = {f"S{n}": grid[picked].ravel() for n in range(5)}
+    # Files of another time zone or market: rows in sessions beside the sample days.
+    stamps["S5"] = grid[[day + beside for day in picked for beside in (0, 1, 2)]].ravel()
+    lost = audited(stamps | {"S0": np.delete(grid[picked], 2, axis=0).ravel()}, rng)
+    assert causes(lost, "S1") == {"not_covered"}
+    of_day = lost["gaps"].filter(pl.col("cause") == "symbol_loss").select("symbol", "session", "bar_count")
+    assert of_day.rows() == [("S0", grid[26, 0].astype("datetime64[D]").item(), 390)]
+
+
 def test_audit_of_sample_days_of_thin_symbols_is_no_outage() -> None:
     rng, grid = np.random.default_rng(3), slots(60)
     thin = {f"T{n}": grid[[0, 25, 59]][rng.random((3, 390)) < 0.03] for n in range(3)}
