@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -72,6 +73,14 @@ def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> 
         In the order of the rows. `ENCODERS` batches are held, and the one that is being made.
     """
     pieces = (piece for rows in batches for piece in file_pieces(name, rows))
+    first = next(pieces, None)
+    second = next(pieces, None)
+    if first is not None and second is None:  # most tables of most revisions: threads cost more than the file
+        yield write_staged_file(*first, staging)
+    if first is None or second is None:
+        return
+    pieces = chain((first, second), pieces)
+    del first, second
     # Polars encodes a frame on one core: two at a time, while the caller makes the next one. Whoever stops listening
     # waits for those under way.
     under_way: deque[Future[StagedFile]] = deque()

@@ -60,6 +60,11 @@ class RevisionChain:
         """The target revision that is being made: the last of the chain."""
         return int(self.revisions[-1])
 
+    @property
+    def continues(self) -> bool:
+        """Whether the last revision of the target is of this store, and not of a later state: its rows may stay."""
+        return len(self.revisions) > 1
+
     def with_target_revision(self, name: str, rows: pl.DataFrame, former: pl.LazyFrame | None) -> pl.DataFrame:
         """Replace each store `revision` by the target's first with that row; if any is null, comparing with `former`.
 
@@ -72,7 +77,7 @@ class RevisionChain:
         former : LazyFrame, optional
             The table's rows in the last revision; not read when it is not needed.
         """
-        if len(self.revisions) == 1 or former is None:
+        if not self.continues or former is None:
             return rows.with_columns(pl.lit(self.revision, pl.Int64).alias("revision"))
         if rows["revision"].null_count():
             return keep_known_revisions(name, rows, former.collect(), self.revision)

@@ -23,7 +23,7 @@ import polars as pl
 from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, TableChange, commit_revision
 from engine.export.parquet import StagedFile, stage, stage_batches
 from engine.export.table_edits import RowChanges, TableFiles, stage_changes
-from engine.export.tables import KEYS, TABLES, conform_table
+from engine.export.tables import KEYS, SORT, TABLES, conform_table, sorted_rows
 from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
 from engine.schema import REJECTS, Kind, empty
 from engine.store.panel import Panel
@@ -115,6 +115,8 @@ def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> Re
     )
     for name, rows in small_tables.items():
         small = conform_table(name, rows if rows.height else None)
+        if former is not None and draft.chain.continues and not full and has_same_rows(name, small, former):
+            continue
         stamped = draft.chain.with_target_revision(name, small, draft.rows(name))
         changes[name] = draft.replaced(name, list(stage(name, stamped, draft.staging)))
     if former is None:
@@ -132,6 +134,14 @@ def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> Re
         # With a symbol its conflicts went: rejects have no key by which rows could be taken out.
         changes["rejects"] = draft.replaced("rejects", list(stage_all_rows(snapshot, draft, "rejects")))
     return RevisionPlan(changes, since=last["revision"])
+
+
+def has_same_rows(name: str, rows: pl.DataFrame, former: Dataset) -> bool:
+    """Whether a small table of the last revision holds exactly these rows, whatever their revisions."""
+    if former.rows(name) != rows.height:
+        return False
+    now, before = (sorted_rows(frame.drop("revision"), SORT[name]) for frame in (rows, former.scan(name).collect()))
+    return now.equals(before)
 
 
 def holds_fills(panel: Panel) -> bool:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,8 @@ from polars.testing import assert_frame_equal
 FIVE = Interval(5, "m")
 BAR = dt.timedelta(minutes=5)
 STEP = dt.timedelta(minutes=30)
-CADENCE = 4  # steps between two revisions
+STEPS_TAKEN = (0.15, 0.45)  # share of the half hours in which a process steps, by world: steps are what costs
+CADENCE = 4  # half hours between two revisions
 UTC = dt.UTC
 FIRST, LAST = dt.date(2024, 7, 2), dt.date(2024, 7, 8)  # Tuesday, half day, holiday, Friday, weekend, Monday
 NEVER = dt.datetime(2100, 1, 1, tzinfo=UTC)
@@ -135,14 +137,15 @@ class World:
         midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
         return midnight + -(-(at - midnight) // STEP) * STEP
 
-    @property
+    @cached_property
     def steps(self) -> list[dt.datetime]:
-        """Instants of the steps: each half hour of a session and one after, and some of the nights."""
-        found: list[dt.datetime] = []
+        """Instants of the steps: in the morning before each session, then a random share of the half hours until the night."""
+        rng = np.random.default_rng([self.seed, 0, 0])
+        share, found = rng.uniform(*STEPS_TAKEN), []
         for begin, end in self.spans:
             found.append(begin - dt.timedelta(hours=2))
-            found += [begin + n * STEP for n in range((end - begin) // STEP + 2)]
-            found.append(end + dt.timedelta(hours=5))
+            later = [begin + n * STEP for n in range((end - begin) // STEP + 2)] + [end + dt.timedelta(hours=5)]
+            found += [one for one in later if rng.random() < share or one in self.operations]
         return found
 
     def restarts(self, pattern: int) -> list[Restart]:
@@ -155,7 +158,8 @@ class World:
                 continue
             again = at
             if not any(begin <= at <= end for begin, end in self.spans):
-                again = next(one for one in steps if one > at and any(abs(one - b) <= 4 * STEP for b, _ in self.spans))
+                opens = min(begin for begin, _ in self.spans if begin > at)
+                again = next((one for one in steps if at < one <= opens and opens - one <= 4 * STEP), at)
             found.append(Restart(at, ["kill", "torn", "stop"][rng.integers(3)], again))
         return found
 
@@ -332,16 +336,19 @@ def tables(target: Path) -> dict[str, pl.DataFrame]:
     }
 
 
-def differences(target: Path, undisturbed: Path, *, without_times_on: Sequence[dt.date] = ()) -> list[str]:
-    """What differs between the newest revisions of two targets: table, rows that one of them has alone.
+def differences(
+    target: Path, undisturbed: Mapping[str, pl.DataFrame], *, without_times_on: Sequence[dt.date] = ()
+) -> list[str]:
+    """What differs between the newest revision of a target and other tables: table, rows that one of them has alone.
 
     On some days the instants of retries may differ: how long an endpoint is left alone that failed is no part of the data.
     """
     is_compared = ~pl.col("session").is_in(list(without_times_on))
     without_times = [pl.when(is_compared).then(pl.col(name)).alias(name) for name in TRIED]
-    found, others = [], tables(undisturbed)
+    found = []
     for name, rows in tables(target).items():
-        one, other = (table.with_columns(without_times) if name == "gaps" else table for table in (rows, others[name]))
+        pair = (rows, undisturbed[name])
+        one, other = (table.with_columns(without_times) if name == "gaps" else table for table in pair)
         if not one.equals(other):
             more, less = (
                 a.join(b, on=one.columns, how="anti", nulls_equal=True) for a, b in ((one, other), (other, one))
@@ -357,11 +364,12 @@ def broken_laws(folder: Path, seed: int, patterns: int) -> Iterator[str]:
     """Where sessions with this many patterns of restarts differ from the undisturbed one: tables, and values of indicators."""
     world, has_indicators = World.of(seed), seed % 2 == 1
     whole = run(world, folder / f"{seed}", indicators=has_indicators)
+    right_tables = tables(folder / f"{seed}")
     for pattern in range(patterns):
         restarts, target = world.restarts(pattern), folder / f"{seed} {pattern}"
         last = run(world, target, restarts, indicators=has_indicators)
         out = [one.at.date() for one in restarts if world.history_out[0] <= one.at <= world.history_out[1]]
-        found = differences(target, folder / f"{seed}", without_times_on=out)
+        found = differences(target, right_tables, without_times_on=out)
         for symbol in ("A", "B", "C") if has_indicators else ():
             for interval in ("5m", "15m"):
                 held, right = (one.session.get_symbol_data(symbol).indicator_values(interval) for one in (last, whole))
@@ -369,6 +377,7 @@ def broken_laws(folder: Path, seed: int, patterns: int) -> Iterator[str]:
                     found.append(f"indicators of {symbol} {interval}")
         yield from (f"seed {seed}, pattern {pattern}, {restarts}: {one}" for one in found)
         shutil.rmtree(target)
+    shutil.rmtree(folder / f"{seed}")
 
 
 def are_close(one: pl.DataFrame, other: pl.DataFrame) -> bool:
