@@ -116,8 +116,11 @@ class Source:
             refuse_revision(revision)
             source = cls(frame_catalog(target)).with_tables(target)
         else:
-            source = cls(pinned_catalog(table_files(target, revision)))
-        taken = sorted(set(also or ()) & ({*source.catalog.views} | {*source.frames}))
+            opened = opened_tables(target, revision)
+            is_dataset = isinstance(opened, Dataset)
+            statistics = {table: opened.statistics(table) for table in opened.tables} if is_dataset else {}
+            source = cls(pinned_catalog(table_files(opened), statistics))
+        taken = sorted(set(also or ()) & {*source.catalog.tables, *source.frames})
         if taken:
             raise ParameterError(f"also: {', '.join(taken)} is a table of the target; valid: other names")
         return source.with_tables(also or {})
@@ -162,7 +165,9 @@ def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -
     if isinstance(tables, Dataset):
         for table in tables.tables:
             tables.intact_files(table)
-    catalog = native_catalog(table_files(tables, None if is_path else revision))
+    if not is_path:
+        tables = opened_tables(tables, revision)
+    catalog = native_catalog(table_files(tables))
     con = duckdb.connect(":memory:")
     try:
         con.execute("SET TimeZone='UTC'")
@@ -329,15 +334,18 @@ def frame_of(name: str, table: object) -> pl.DataFrame:
     return to_polars(table)
 
 
-def table_files(target: str | Path | PinnedTables | Tables, revision: int | None) -> TableFiles:
-    """Parquet files by table of an export at a revision (None: last), or of an opened one, which takes no revision."""
+def opened_tables(target: str | Path | PinnedTables | Tables, revision: int | None) -> PinnedTables:
+    """An export at a revision (None: last), or one that is open, which takes no revision."""
     if isinstance(target, str | Path):
-        tables: PinnedTables = open_dataset(location_of("target", target).absolute(), revision)
-    elif isinstance(target, Mapping) or not callable(getattr(target, "files", None)):
+        return open_dataset(location_of("target", target).absolute(), revision)
+    if isinstance(target, Mapping) or not callable(getattr(target, "files", None)):
         raise ParameterError(unknown_target(target))
-    else:
-        refuse_revision(revision)
-        tables = target
+    refuse_revision(revision)
+    return target
+
+
+def table_files(tables: PinnedTables) -> TableFiles:
+    """Parquet files by table of an open export."""
     # The sandbox compares files with their names when a query opens them; large tables it cannot.
     if isinstance(tables, Dataset):
         return {table: tables.sized_files(table) for table in tables.tables}

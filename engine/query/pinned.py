@@ -79,15 +79,22 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         All there is. A name holds no glob characters. A path may be the URL of an object.
     sizes : mapping of name to int, optional
         Sizes of objects in bytes; one that is absent is asked for.
+    table_bytes : mapping of table to int, optional
+        Bytes of all files of a table, also of those that are not among `files`; one that is absent is added up.
     """
 
     protocol = PROTOCOL
     cachable = False  # fsspec would hand the files of one export to the reader of another
 
-    def __init__(self, files: Mapping[str, str | Path], sizes: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, str | Path],
+        sizes: Mapping[str, int] | None = None,
+        table_bytes: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__()
         self._files = {name: location_of("file", path) for name, path in files.items()}
-        self._bytes: dict[str, int] = {}
+        self._bytes = dict(table_bytes or {})
         self._sizes = sizes or {}
         self._contents: dict[str, ObjectContent] = {}
 

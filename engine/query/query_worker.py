@@ -30,6 +30,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from engine.errors import EngineError
+from engine.query.file_selection import PLANNING_SETTINGS
 from engine.query.request import Request
 from engine.query.sandbox import ReusedSandbox, open_result
 
@@ -74,24 +75,27 @@ def main() -> None:
         resource.setrlimit(limit, (0, 0))
     messages = _Messages(sys.stdout.buffer)
     gc.enable()
-    reused = ReusedSandbox()
+    reused, planner = ReusedSandbox(), ReusedSandbox(PLANNING_SETTINGS)
     try:
         for line in sys.stdin.buffer:
             request = Request.parse(line)
             with operating_system_limits(request):
-                run_request(request, messages, reused)
+                run_request(request, messages, reused, planner)
     except BrokenPipeError:
         pass  # nobody listens any more
     # Without clean-up: threads of a query that was stopped may still hold what it would take away.
     os._exit(0)
 
 
-def run_request(request: Request, messages: _Messages, reused: ReusedSandbox) -> None:
+def run_request(request: Request, messages: _Messages, reused: ReusedSandbox, planner: ReusedSandbox) -> None:
     """Run one query in a sandbox; send begin, header, rows and row count, or an error message for an EngineError."""
     messages.send(b"b", b"")
     try:
         frames = {name: pa.ipc.open_file(pa.memory_map(path)).read_all() for name, path in request.frames.items()}
-        with open_result(request.catalog, frames, request.query, request.limits, request.row_limit, reused) as result:
+        opened = open_result(
+            request.catalog, frames, request.query, request.limits, request.row_limit, reused, planner
+        )
+        with opened as result:
             header = {"names": result.schema.names, "kinds": result.kinds}
             messages.send(b"h", json.dumps(header).encode())
             with pa.ipc.new_stream(pa.PythonFile(messages, "w"), result.schema) as writer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from engine.errors import ParameterError, QueryError
@@ -67,6 +67,41 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class ListedTable:
+    """A table of many files, and what the export's log says of each, by which a query chooses those that it needs.
+
+    Attributes
+    ----------
+    names : sequence of str
+        Its files among those of the catalog.
+    rows : sequence of int
+        How many rows each has.
+    kinds : mapping of column to str
+        `text`, `date` or `instant`.
+    bounds : mapping of column to (sequence, sequence)
+        Least and greatest value in each file; dates as text, instants in microseconds since 1970; None where unknown.
+    view : (str, str)
+        The statement that creates its view, before and after the list of files.
+    nulls : str
+        `SELECT` of a null of each column's name and type.
+    """
+
+    names: Sequence[str]
+    rows: Sequence[int]
+    kinds: Mapping[str, str]
+    bounds: Mapping[str, Sequence[Sequence[str | int | None]]]
+    view: Sequence[str]
+    nulls: str
+
+    def view_over(self, names: Sequence[str]) -> str:
+        """The statement that creates its view over these of its files; that of no rows without any."""
+        head, tail = self.view
+        if not names:
+            return f"{head[: head.index(' AS ')]} AS {self.nulls} WHERE false"
+        return head + ", ".join(f"'{SCHEME}{name}'" for name in names) + tail
+
+
+@dataclass(frozen=True)
 class Catalog:
     """The tables that a query can see, as files and as statements that create views over them.
 
@@ -80,12 +115,23 @@ class Catalog:
         Statements that create views and macros over the tables.
     sizes : mapping of name to int
         Bytes of those files that are objects in a store.
+    listed : mapping of table to ListedTable
+        Tables of many files, which have no statement in `views`: each query has one over the files that it needs.
+    table_bytes : mapping of table to int
+        Bytes of all files of a table by the log; what is not here is looked up.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
     views: Mapping[str, str] = field(default_factory=dict)
     helpers: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
+    listed: Mapping[str, ListedTable] = field(default_factory=dict)
+    table_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of its tables."""
+        return [*self.views, *self.listed]
 
 
 @dataclass(frozen=True)
@@ -121,7 +167,14 @@ class Request:
         catalog = fields["catalog"]
         return cls(
             fields["query"],
-            Catalog(catalog["files"], catalog["views"], tuple(catalog["helpers"]), catalog["sizes"]),
+            Catalog(
+                catalog["files"],
+                catalog["views"],
+                tuple(catalog["helpers"]),
+                catalog["sizes"],
+                {name: ListedTable(**table) for name, table in catalog["listed"].items()},
+                catalog["table_bytes"],
+            ),
             fields["frames"],
             Limits(**fields["limits"]),
             fields["row_limit"],

@@ -10,7 +10,7 @@ This module needs DuckDB and Arrow alone: a child process that loads it is up in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 from engine.errors import ExportError, QueryError
 from engine.export.damage import REMEDY
 from engine.query.explain import error_text, explain_error
+from engine.query.file_selection import PLANNING_SETTINGS, narrowed_catalog, planning_catalog
 from engine.query.pinned import PinnedFiles
 from engine.query.request import SCHEME, Catalog, DuckDBConfig, Limits
 
@@ -113,9 +114,15 @@ class ReusedSandbox:
 
     Each query has a connection of its own, so that none sees types, seeds or settings of another. A file is compared with
     its SHA-256 when it is opened after it has changed. Any error ends the sandbox. It belongs to one thread.
+
+    Parameters
+    ----------
+    settings : sequence of str
+        Statements that come before all others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Sequence[str] = ()) -> None:
+        self._settings = settings
         self._of: tuple[Catalog, Limits] | None = None
         self._stack = ExitStack()
         self._sandbox: duckdb.DuckDBPyConnection | None = None
@@ -127,7 +134,7 @@ class ReusedSandbox:
             self.close()
         try:
             if self._sandbox is None:
-                self._sandbox = self._stack.enter_context(open_sandbox(catalog, {}, limits))
+                self._sandbox = self._stack.enter_context(open_sandbox(catalog, {}, limits, self._settings))
                 self._of = catalog, limits
             with self._sandbox.cursor() as con:
                 yield con
@@ -149,6 +156,7 @@ def open_result(
     limits: Limits,
     row_limit: int | None = None,
     reused: ReusedSandbox | None = None,
+    planner: ReusedSandbox | None = None,
 ) -> Iterator[OpenResult]:
     """In this process, run one reading statement in a locked DuckDB; yield schema, types, reader of `row_limit` rows.
 
@@ -163,6 +171,8 @@ def open_result(
         Number of rows to return; the others are only counted.
     reused : ReusedSandbox, optional
         Where the DuckDB of a query without `frames` comes from; default a new one, which is closed at the end.
+    planner : ReusedSandbox, optional
+        Where the one comes from that plans which files of many a query needs (`PLANNING_SETTINGS`); default a new one.
 
     Raises
     ------
@@ -171,6 +181,11 @@ def open_result(
     ExportError
         A file cannot be read.
     """
+    if catalog.listed:
+        plans = planning_catalog(catalog)
+        planning = planner.connection(plans, limits) if planner else open_sandbox(plans, {}, limits, PLANNING_SETTINGS)
+        with planning as con:
+            catalog = narrowed_catalog(catalog, con, query)
     sandbox = open_sandbox(catalog, frames, limits) if reused is None or frames else reused.connection(catalog, limits)
     with sandbox as con, query_errors(con, query, limits):
         check_statement(con, query)
@@ -181,11 +196,14 @@ def open_result(
 
 
 @contextmanager
-def open_sandbox(catalog: Catalog, frames: Mapping[str, object], limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
+def open_sandbox(
+    catalog: Catalog, frames: Mapping[str, object], limits: Limits, settings: Sequence[str] = ()
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Context: a DuckDB connection that sees only catalog and frames, its settings locked; closed at the end."""
     con = duckdb.connect(":memory:", config=CLOSED_CONFIG | limits.duckdb_config)
     try:
-        con.execute("SET GLOBAL TimeZone='UTC'")
+        for statement in ("SET GLOBAL TimeZone='UTC'", *settings):
+            con.execute(statement)
         for name, frame in frames.items():
             con.register(name, frame)
         create_views(con, catalog)
@@ -208,7 +226,7 @@ def create_views(con: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
         A file of a table cannot be read; the message names the table.
     """
     if catalog.files:
-        con.register_filesystem(PinnedFiles(catalog.files, catalog.sizes))
+        con.register_filesystem(PinnedFiles(catalog.files, catalog.sizes, catalog.table_bytes))
     for table, statement in catalog.views.items():
         try:
             con.execute(statement)

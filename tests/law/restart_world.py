@@ -66,6 +66,7 @@ class World:
     history_out: tuple[dt.datetime, dt.datetime] = (NEVER, NEVER)
     feed_out: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)
     lost: set[dt.datetime] = field(default_factory=set)  # ends of bars that the feed does not send
+    absent: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)  # ends of bars without a trade, and of the session
     added: tuple[str, dt.datetime] = ("C", NEVER)
     removed: tuple[str, dt.datetime] = ("D", NEVER)
     spans: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)
@@ -90,8 +91,10 @@ class World:
         for day, (begin, end) in enumerate(world.spans):
             for number in range((end - begin) // BAR):
                 for symbol in "ABCD":
-                    if symbol != "B" or rng.random() > 0.02:  # else no trade
+                    if symbol != "B" or rng.random() > 0.02:
                         pieces += world._sent_of(rng, day, symbol, begin + number * BAR, late_by)
+                    else:  # no trade
+                        world.absent.append((begin + (number + 1) * BAR, end))
             junk = begin + int(rng.integers(1, 7)) * STEP
             pieces.append(Sent(junk, (), (f"junk of day {day}",)))
             world.events.add(world.step_of(junk))
@@ -146,7 +149,8 @@ class World:
             found.append(begin - dt.timedelta(hours=2))
             later = [begin + n * STEP for n in range((end - begin) // STEP + 2)] + [end + dt.timedelta(hours=5)]
             found += [one for one in later if rng.random() < share or one in self.operations]
-        return found
+        # A process that is started in the last session also steps: what it asks for belongs to its first step.
+        return [*found, later[-1]] if found[-1] != later[-1] else found
 
     def restarts(self, pattern: int) -> list[Restart]:
         """Random ends of processes: in a session with a new one at once, at night with one the next morning."""
@@ -297,7 +301,14 @@ class Process:
         # Retries are made after the revision of their step.
         is_lost = any(self.written < over <= at for over in self.world.lost)
         has_asked = any(self.written <= one <= at for one in self.feed.asked_at)
-        return is_lost or has_asked or any(self.written < one <= at for one in self.world.events)
+        # So is the time of a first retry, which is not made any more when the session is over.
+        has_scheduled = any(
+            end <= at and over <= at and any(self.written <= one < at and over <= one for one in self.world.steps)
+            for over, end in self.world.absent
+            if not any(over <= one < self.written for one in self.world.steps)
+        )
+        has_heard = any(self.written < one <= at for one in self.world.events)
+        return is_lost or has_asked or has_scheduled or has_heard
 
 
 def die(*_: object) -> int:

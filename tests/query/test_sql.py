@@ -498,7 +498,7 @@ LIMITS = Limits(timeout_seconds=20, memory="60MB", threads=2)
 def test_walls_hostile_statements_get_nothing_in_or_out(
     scene: dict[str, Path | str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pins = table_files(_pins(scene), None)
+    pins = table_files(_pins(scene))
     before = _snapshot(Path(scene["root"]))
     wrong = []
     for hostile in HOSTILE:
@@ -541,7 +541,7 @@ def test_sql_hostile_statements_are_answered_as_the_table_says(scene: dict[str, 
 def test_walls_all_statements_on_one_connection_get_nothing(scene: dict[str, Path | str], source: str) -> None:
     # What an earlier statement left (a table, a macro, a prepared statement) opens no door for a later one.
     before = _snapshot(Path(scene["root"]))
-    pins = table_files(_pins(scene), None)
+    pins = table_files(_pins(scene))
     frames = {"bars": pl.read_parquet(scene["pin"]), "quality": pl.DataFrame({"symbol": ["SPY"]})}
     scenes = {"export": (pinned_catalog(pins), {}), "frames": (frame_catalog(frames), frames)}
     seen = []
