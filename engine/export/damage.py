@@ -89,8 +89,14 @@ def check_sizes(files: Iterable[tuple[Path, int]]) -> None:
             raise damage_error(path, f"has {found} bytes, the log says {size}")
 
 
-def read_verified(path: Path) -> bytes:
+def read_verified(path: Path, shown: str = "") -> bytes:
     """Bytes of a file whose name holds its SHA-256; DamageError when it is unreadable or the hash differs.
+
+    Parameters
+    ----------
+    path : Path
+    shown : str
+        What the message calls it; default its path.
 
     Raises
     ------
@@ -100,9 +106,9 @@ def read_verified(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise damage_error(path, f"cannot be read ({error.strerror})") from error
+        raise damage_error(shown or path, f"cannot be read ({error.strerror})") from error
     if not path.stem.endswith(hashlib.sha256(content).hexdigest()):
-        raise damage_error(path, "its SHA-256 is not that of its name")
+        raise damage_error(shown or path, "its SHA-256 is not that of its name")
     return content
 
 

@@ -11,9 +11,8 @@ import io
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -73,18 +72,17 @@ def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> 
         In the order of the rows. `ENCODERS` batches are held, and the one that is being made.
     """
     pieces = (piece for rows in batches for piece in file_pieces(name, rows))
-    first = next(pieces, None)
-    second = next(pieces, None)
-    if first is not None and second is None:  # most tables of most revisions: threads cost more than the file
-        yield write_staged_file(*first, staging)
-    if first is None or second is None:
+    first, second = next(pieces, None), next(pieces, None)
+    if first is None:
         return
-    pieces = chain((first, second), pieces)
-    del first, second
+    if second is None:  # most tables of most revisions: threads cost more than the file
+        yield write_staged_file(*first, staging)
+        return
     # Polars encodes a frame on one core: two at a time, while the caller makes the next one. Whoever stops listening
     # waits for those under way.
-    under_way: deque[Future[StagedFile]] = deque()
     with ThreadPoolExecutor(ENCODERS, "stage") as encoders:
+        under_way = deque(encoders.submit(write_staged_file, *piece, staging) for piece in (first, second))
+        del first, second
         for folder, rows in pieces:
             if len(under_way) == ENCODERS:
                 yield under_way.popleft().result()

@@ -117,8 +117,9 @@ class Source:
             source = cls(frame_catalog(target)).with_tables(target)
         else:
             opened = opened_tables(target, revision)
-            is_dataset = isinstance(opened, Dataset)
-            statistics = {table: opened.statistics(table) for table in opened.tables} if is_dataset else {}
+            statistics = None
+            if isinstance(opened, Dataset):
+                statistics = {table: opened.statistics(table) for table in opened.tables}
             source = cls(pinned_catalog(table_files(opened), statistics))
         taken = sorted(set(also or ()) & {*source.catalog.tables, *source.frames})
         if taken:
@@ -160,13 +161,10 @@ def connect(target: str | Path | PinnedTables, *, revision: int | None = None) -
 
     from engine.query.sandbox import create_views
 
-    is_path = isinstance(target, str | Path)
-    tables = open_dataset(location_of("target", target).absolute(), revision) if is_path else target
+    tables = opened_tables(target, revision)
     if isinstance(tables, Dataset):
         for table in tables.tables:
             tables.intact_files(table)
-    if not is_path:
-        tables = opened_tables(tables, revision)
     catalog = native_catalog(table_files(tables))
     con = duckdb.connect(":memory:")
     try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -106,7 +105,9 @@ def needed_names(catalog: Catalog, name: str, plan: list[Node] | None, query: st
         before = accumulate(table.rows, initial=0)
         return [file for file, rows in zip(table.names, before, strict=False) if rows < max(limit, 1)]
     chosen = any_of([chosen_files(table, filters_of(scan)) for scan in scans])
-    return [file for file, is_chosen in zip(table.names, chosen, strict=True) if is_chosen] if chosen else [*table.names]
+    return (
+        [file for file, is_chosen in zip(table.names, chosen, strict=True) if is_chosen] if chosen else [*table.names]
+    )
 
 
 def nodes_of(nodes: list[Node]) -> Iterator[Node]:
@@ -192,7 +193,7 @@ class Condition:
 
     def _next(self) -> str:
         self._at += 1
-        return self._tokens[self._at - 1]
+        return str(self._tokens[self._at - 1])
 
     def _expect(self, token: str) -> None:
         if self._next() != token:
@@ -266,4 +267,4 @@ class Condition:
             since = dt.datetime.fromisoformat(text) - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
         except (ValueError, TypeError, OverflowError):
             raise UnreadableFilterError from None
-        return operator.floordiv(since, dt.timedelta(microseconds=1))
+        return since // dt.timedelta(microseconds=1)

@@ -92,9 +92,7 @@ def run_request(request: Request, messages: _Messages, reused: ReusedSandbox, pl
     messages.send(b"b", b"")
     try:
         frames = {name: pa.ipc.open_file(pa.memory_map(path)).read_all() for name, path in request.frames.items()}
-        opened = open_result(
-            request.catalog, frames, request.query, request.limits, request.row_limit, reused, planner
-        )
+        opened = open_result(request.catalog, frames, request.query, request.limits, request.row_limit, reused, planner)
         with opened as result:
             header = {"names": result.schema.names, "kinds": result.kinds}
             messages.send(b"h", json.dumps(header).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,13 +97,7 @@ def pinned_catalog(tables: TableFiles, statistics: Mapping[str, pl.DataFrame] | 
         `Dataset.statistics`, in the order of the paths. A table of many files that is here is listed (`ListedTable`).
     """
     # The folders that hold partition values are in the names: nothing else of a path gets in.
-    named = {
-        table: {
-            "/".join([table, *path.parent.relative_to(table_folder(path)).parts, f"{number}.parquet"]): str(path)
-            for number, path in enumerate(paths)
-        }
-        for table, paths in tables.items()
-    }
+    named = {table: pinned_names(table, paths) for table, paths in tables.items()}
     sizes = {
         name: path.size
         for table, files in named.items()
@@ -126,11 +120,28 @@ def pinned_catalog(tables: TableFiles, statistics: Mapping[str, pl.DataFrame] | 
     )
 
 
+def pinned_names(table: str, paths: Sequence[Path]) -> dict[str, str]:
+    """Paths of a table's files by the names of these in a query: `TABLE/`, the folders of partition values, `N.parquet`."""
+    folders: dict[str, str] = {}
+    names = {}
+    for number, path in enumerate(paths):
+        text = str(path)
+        folder = text.rpartition("/")[0]
+        if folder not in folders:  # a path is taken apart in 20 us, and a folder has many files
+            folders[folder] = "/".join([table, *path.parent.relative_to(table_folder(path)).parts])
+        names[f"{folders[folder]}/{number}.parquet"] = text
+    return names
+
+
 def listed_table(table: str, names: Sequence[str], view: str, statistics: pl.DataFrame) -> ListedTable:
     """A table of many files with their rows and bounds by the export's log; `view` is the statement over all of them."""
     head, _, tail = view.partition(", ".join(quoted_text(SCHEME + name) for name in names))
     kinds = {name: kind for name, kind in CHOSEN_BY.items() if f"min.{name}" in statistics.columns}
-    forms = {"text": lambda c: c, "date": lambda c: c.dt.to_string("%Y-%m-%d"), "instant": lambda c: c.dt.epoch("us")}
+    forms: Mapping[str, Callable[[pl.Series], pl.Series]] = {
+        "text": lambda c: c,
+        "date": lambda c: c.dt.to_string("%Y-%m-%d"),
+        "instant": lambda c: c.dt.epoch("us"),
+    }
     bounds = {
         name: [forms[kind](statistics[f"{side}.{name}"]).to_list() for side in ("min", "max")]
         for name, kind in kinds.items()

@@ -66,7 +66,9 @@ class World:
     history_out: tuple[dt.datetime, dt.datetime] = (NEVER, NEVER)
     feed_out: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)
     lost: set[dt.datetime] = field(default_factory=set)  # ends of bars that the feed does not send
-    absent: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)  # ends of bars without a trade, and of the session
+    absent: list[tuple[dt.datetime, dt.datetime]] = field(
+        default_factory=list
+    )  # ends of bars without a trade, and of the session
     added: tuple[str, dt.datetime] = ("C", NEVER)
     removed: tuple[str, dt.datetime] = ("D", NEVER)
     spans: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)
