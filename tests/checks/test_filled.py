@@ -82,6 +82,23 @@ def test_prices_carried_with_volume_are_filled_and_told_once(code) -> None:
     assert "with volume" in found["message"][0]
 
 
+def test_prices_carried_with_volume_are_filled_though_the_same_hours_stood_in_other_sessions() -> None:
+    feed = market("XNYS", *JUNE)
+    bars = (feed.rows["series"] == 1).sum()
+    hour = pl.int_range(pl.len()).over("series") % 390
+    # The price stands for 6 of 16 minutes from 11:00 to 13:00, but not in the last session.
+    early = (pl.col("series") == 1) & (pl.int_range(pl.len()).over("series") < bars - 390)
+    stands = early & hour.is_between(90, 209) & (hour % 16 < 6)
+    price = pl.when(stands).then(None).otherwise("close").forward_fill().over("series")
+    rows = feed.rows.with_columns(price.alias("@")).with_columns(
+        pl.when(stands).then("@").otherwise(name).alias(name) for name in PRICES
+    )
+    calm = placed(rows.drop("@"), feed.series, feed.grid, feed.zone)
+    assert said(calm).is_empty()
+    found = said(filled(calm, 1, bars - 390 + 120, 30, volume=True))
+    assert found.select("check_name", "symbol", "value").rows() == [("filled", "LIQ", 30.0)]
+
+
 def test_filled_runs_of_several_sessions_do_not_explain_each_other() -> None:
     feed = market("XNYS", *JUNE)
     for low in (700, 1200, 1300, 1800, 2500, 3000):
