@@ -23,7 +23,7 @@ from tests.export.store_sample import Story, put, rows
 from tests.export.test_delta import assert_same
 from tests.export.test_faults import ROOT, failing
 
-FSYNCS = 42
+FSYNCS = 41
 CHANCE = random.Random(5)  # noqa: S311
 INSTANTS = sorted({FSYNCS, *CHANCE.sample(range(1, FSYNCS), 4)})
 
