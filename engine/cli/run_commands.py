@@ -222,26 +222,30 @@ def run_in_partitions(
     resume: bool,
     tell: Progress,
 ) -> PartitionedResult:
-    """Run in workers; `EXPORT.parts` is deleted before (unless `resume`) and after success; export is required."""
+    """Run in workers; `EXPORT.parts` is deleted before (unless `resume`) and after success; export is required.
+
+    That of an export in a store is in the current folder.
+    """
     import shutil
 
-    from engine.arguments import refuse_foreign_folder
+    from engine.arguments import location_of, refuse_foreign_folder
     from engine.errors import ParameterError
     from engine.runtime.executor import choose_executor
     from engine.runtime.partitioned_run import run_partitioned
-    from engine.urls import refuse_url
+    from engine.storage import ObjectPath
 
     if export is None:
         raise ParameterError(
-            "export: none given; --workers and --dask need --export DIR: it is where the parts come together"
+            "export: none given; --workers and --dask need --export DIR: it is where workers write their files"
         )
-    refuse_url("--workers, --dask: --export", export)
-    work = export.absolute().with_name(f"{export.absolute().name}.parts")
+    target = location_of("export", export).absolute()
+    beside = Path.cwd() if isinstance(target, ObjectPath) else target.parent
+    work = beside / f"{target.name}.parts"
     if resume:
         refuse_foreign_folder("--resume", work)
     else:
         shutil.rmtree(work, ignore_errors=True)
-    outcome = run_partitioned(sources, options, export, choose_executor(workers, dask), work, tell)
+    outcome = run_partitioned(sources, options, target, choose_executor(workers, dask), work, tell)
     # Kept while anything can fail, so that it need not be done again.
     shutil.rmtree(work, ignore_errors=True)
     return outcome

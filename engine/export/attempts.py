@@ -73,19 +73,25 @@ def is_overtaken(error: Exception) -> bool:
 @contextmanager
 def announced(target: ObjectPath, revision: int, paths: Iterable[str]) -> Iterator[None]:
     """Announce the files of a revision in the block, at whose end they are committed; after an error that stays."""
-    place = target / ANNOUNCED / f"{revision}-{uuid.uuid4().hex}.json"
-    content = json.dumps(sorted(paths)).encode()
-    place.write_bytes(content)
+    names = sorted(paths)
+    place = announce(target, revision, names)
     try:
         yield
     except BaseException as error:
         # Somebody who committed this revision may have removed it, with what was there by then.
         try:
-            place.write_bytes(content)
+            place.write_bytes(json.dumps(names).encode())
         except OSError as second:
             error.add_note(f"{place}: could not be written, so `engine vacuum` alone finds what was uploaded: {second}")
         raise
     place.unlink()
+
+
+def announce(target: ObjectPath, revision: int, paths: Iterable[str]) -> ObjectPath:
+    """Announce files that are to be uploaded for a revision, named below the target; return the announcement."""
+    place = target / ANNOUNCED / f"{revision}-{uuid.uuid4().hex}.json"
+    place.write_bytes(json.dumps(sorted(paths)).encode())
+    return place
 
 
 def upload(files: Mapping[Path, StagedFile]) -> None:
@@ -100,6 +106,11 @@ def upload_file(place: Path, file: StagedFile) -> None:
     assert isinstance(place, ObjectPath)  # noqa: S101 - of a target in a store
     place.upload(file.staged)
     file.staged.unlink()
+
+
+def has_announcements(target: ObjectPath) -> bool:
+    """Whether files are announced that were not committed, or not all of them."""
+    return any(_ANNOUNCEMENT.fullmatch(place.name) for place in (target / ANNOUNCED).iterdir())
 
 
 def leavings(target: ObjectPath, revision: int) -> dict[ObjectPath, list[str]]:

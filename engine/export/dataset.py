@@ -52,6 +52,7 @@ from engine.export.log_check import (
 from engine.export.log_copies import copy_new_entries
 from engine.export.maintenance import log_sums
 from engine.export.parquet import StagedFile, stage
+from engine.export.share_place import remove_abandoned_shares
 from engine.export.stored_scan import known_of_files
 from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, LATER, SORT, TABLES, conform_table
 from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, check_target, explained_errors, is_export, lock_target
@@ -502,6 +503,8 @@ def recover(target: Path) -> TableHeads:  # noqa: C901 - on a disk and in a stor
     # A link leads to a folder of somebody else.
     for file in () if is_stored or staging.is_symlink() else staging.glob("*"):
         remove_if_exists(file)
+    if not is_stored:
+        remove_abandoned_shares(target)
     if not is_export(target):
         delta_table.create(target / "exports", EXPORTS)
     head, exports, files = read_newest_exports(target)
@@ -595,7 +598,13 @@ def placed_files(target: Path, revision: int, changes: Sequence[TableChange]) ->
             move_staged_files(change)
         yield
         return
-    files = {change.table / file.at(revision).path: file for change in changes for file in change.fresh}
+    # Those of workers are in their places (`share_place`).
+    files = {
+        change.table / file.at(revision).path: file
+        for change in changes
+        for file in change.fresh
+        if not isinstance(file.staged, ObjectPath)
+    }
     with announced(target, revision, [place.relative_to(target).as_posix() for place in files]):
         upload(files)
         yield

@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
@@ -31,12 +31,16 @@ from engine.store.panel_key import PanelKey
 from engine.store.snapshot import Snapshot
 from engine.store.views import with_series_names
 
+if TYPE_CHECKING:
+    from engine.export.row_revisions import RevisionChain
+
 ROWS_PER_BATCH = 1 << 20
 MOST_CHANGED = 8 * ROWS_PER_BATCH  # rows that are held at once
 MOST_CHANGED_SHARE = 8  # of fewer than an eighth of all, holding them costs less than writing everything
 
 STREAMS: tuple[Kind, ...] = ("bars", "quotes", "ticks", "open_interest")
 STORED: tuple[Literal["gaps", "quality"], ...] = ("gaps", "quality")
+GROWING = (*STREAMS, *STORED, "rejects")
 SCOPE = ("symbol", "price_type", "interval", "session")
 
 
@@ -124,7 +128,7 @@ def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> Re
     is_usable = not full and reason_for_full_export(snapshot, former.exports) is None
     if is_continued and not is_usable:
         changes |= changed_tables(draft, difference_since(snapshot, draft))
-        changes["rejects"] = draft.replaced("rejects", list(stage_all_rows(snapshot, draft, "rejects")))
+        changes["rejects"] = replace_all_rows(snapshot, draft, "rejects")
         return RevisionPlan(changes, since=former.revision)
     if not is_continued and (not is_usable or is_mostly_new(snapshot, former.exports)):
         return RevisionPlan(changes | whole_tables(snapshot, draft))
@@ -132,7 +136,7 @@ def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> Re
     changes |= changed_tables(draft, changes_since(snapshot, draft, last["store_revision"], last["as_of"]))
     if any(revision > last["store_revision"] for _, revision in snapshot.change_log.removals):
         # With a symbol its conflicts went: rejects have no key by which rows could be taken out.
-        changes["rejects"] = draft.replaced("rejects", list(stage_all_rows(snapshot, draft, "rejects")))
+        changes["rejects"] = replace_all_rows(snapshot, draft, "rejects")
     return RevisionPlan(changes, since=last["revision"])
 
 
@@ -144,19 +148,19 @@ def has_same_rows(name: str, rows: pl.DataFrame, former: Dataset) -> bool:
     return now.equals(before)
 
 
-def holds_fills(panel: Panel) -> bool:
-    """Whether a panel of bars has a row of the provenance `fill`."""
+def holds_fills(snapshot: Snapshot) -> bool:
+    """Whether a store has a bar of the provenance `fill`."""
+    parts = (part for panel in snapshot.panels.values() for part in panel.parts)
     return any(
-        bool((part["provenance"] == "fill").any()) for part in panel.parts if "verdict" in part.columns and part.height
+        bool((part["provenance"] == "fill").any()) for part in parts if "verdict" in part.columns and part.height
     )
 
 
 def whole_tables(snapshot: Snapshot, draft: RevisionDraft) -> dict[str, TableChange]:
     """Change of each growing table to all rows of the store."""
-    tables = (*STREAMS, *STORED, "rejects")
-    changes = {name: draft.replaced(name, list(stage_all_rows(snapshot, draft, name))) for name in tables}
+    changes = {name: replace_all_rows(snapshot, draft, name) for name in GROWING}
     # Fills stay as long as the store holds bars of them, as one that was resumed from the export does.
-    if not any(holds_fills(panel) for panel in snapshot.panels.values()):
+    if not holds_fills(snapshot):
         changes["fills"] = draft.replaced("fills", [])
     return changes
 
@@ -241,11 +245,31 @@ def is_mostly_new(snapshot: Snapshot, exports: pl.DataFrame) -> bool:
     return new > MOST_CHANGED and MOST_CHANGED_SHARE * new > sum(rows for rows, _ in runs)
 
 
-def stage_all_rows(snapshot: Snapshot, draft: RevisionDraft, name: str) -> Iterator[StagedFile]:
-    """Yield the staged files of all rows of a table, batch by batch, each row with its target revision."""
+def stage_all_rows(
+    snapshot: Snapshot, name: str, chain: RevisionChain, former: pl.LazyFrame | None, staging: Path
+) -> Iterator[StagedFile]:
+    """Yield the staged files of all rows of a table, batch by batch, each row with its target revision.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+    name : str
+        Of the table.
+    chain : RevisionChain
+        Turns revisions of the store into the target's.
+    former : LazyFrame, optional
+        The table's rows in the target's last revision.
+    staging : Path
+        Folder of the files.
+    """
     batches = (conform_table(name, rows) for rows in table_batches(snapshot, name))
-    stamped = (draft.chain.with_target_revision(name, rows, draft.rows(name)) for rows in batches)
-    yield from stage_batches(name, stamped, draft.staging)
+    stamped = (chain.with_target_revision(name, rows, former) for rows in batches)
+    yield from stage_batches(name, stamped, staging)
+
+
+def replace_all_rows(snapshot: Snapshot, draft: RevisionDraft, name: str) -> TableChange:
+    """Change of a table to all rows of the store."""
+    return draft.replaced(name, list(stage_all_rows(snapshot, name, draft.chain, draft.rows(name), draft.staging)))
 
 
 def table_batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:

@@ -12,8 +12,10 @@ from deltalake.exceptions import DeltaError
 from engine.arguments import location_of
 from engine.errors import EngineError, ExportError
 from engine.export import delta_table
+from engine.export.attempts import ANNOUNCED, has_announcements
 from engine.export.damage import REMEDY, damage_error, is_refused
 from engine.export.log_check import GONE, explained_log_errors
+from engine.export.share_place import SHARES
 from engine.export.tables import EXPORTS, TABLES
 from engine.publish import make_durable_folders
 from engine.storage import ObjectPath
@@ -87,7 +89,9 @@ def check_target(target: Path) -> None:
         if names == list(EXPORTS):
             return
         raise ExportError(f"{target}: its table `exports` is none of ours; valid: a folder that is new or empty")
-    begun = {LOCK, "exports"}  # a first export that was killed
+    begun = {LOCK, SHARES, "exports"}  # a first export that is under way, or was killed
+    if isinstance(target, ObjectPath) and has_announcements(target):
+        begun |= {ANNOUNCED, *TABLES}
     strange = sorted({entry.name for entry in target.iterdir()} - begun)
     if strange or any(entry.name != delta_table.LOG for entry in (target / "exports").glob("*")):
         raise ExportError(

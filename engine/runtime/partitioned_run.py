@@ -1,31 +1,43 @@
-"""`run` in parts: workers load, derive and assess batches of symbols; one committer makes one export of their parts.
+"""`run` in shares: workers load, derive and assess batches of symbols and write the files; one committer names them.
 
 1. `plan_tasks` batches files by symbol; files whose names do not tell theirs are one task.
-2. `write_part` does one task, anywhere: an export of its own and the counts of its load, in a folder of the work folder
-   (`task_runner`).
-3. Tasks that turn out to hold a symbol in common are joined to one (`join_sharing_tasks`) and done again: a symbol's rows are
-   assessed together.
-4. `export.gather.merge_exports` makes the parts the target's next revision.
+2. `make_share` does one task, anywhere: it writes the final files of its rows where the export is, and returns their
+   log entries, what is small, and the counts of its load (`share_records`).
+3. Tasks that turn out to hold a symbol in common are joined to one (`join_sharing_tasks`) and done again: a symbol's
+   rows are assessed together.
+4. Workers merge the files that are small; `export.shares.commit_shares` makes all of them the target's next revision.
+   If another export has made that revision meanwhile, the tasks are done again for the one after it.
+
+Workers share nothing but the sources and the export.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
 import polars as pl
 
+from engine.arguments import location_of
 from engine.clock import Clock, WallClock
-from engine.errors import EngineError, SourceError
+from engine.errors import EngineError, ExportError, SourceError
 from engine.export.dataset import Dataset, open_dataset
-from engine.export.gather import merge_exports
-from engine.export.session_export import export_snapshot
+from engine.export.share_place import SharePlace, open_share_place
+from engine.export.shares import (
+    Share,
+    commit_shares,
+    files_after_merges,
+    merge_files,
+    next_revision,
+    plan_merges,
+    write_share,
+)
 from engine.export.target_folder import check_target
+from engine.publish import replace_file
 from engine.runtime.executor import Executor
 from engine.runtime.load import (
     all_refused,
@@ -37,34 +49,18 @@ from engine.runtime.load import (
 from engine.runtime.options import LoadOptions, Progress
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
-from engine.runtime.refused_rows import RefusedRows
 from engine.runtime.requested_symbols import unmatched_notes
 from engine.runtime.run import session_notes
+from engine.runtime.share_records import LoadCounts, TaskOutcome, outcome_of_record, record_of_outcome
 from engine.runtime.task_batches import FilesTask, batch_groups
-from engine.runtime.task_runner import run_tasks, work_folder
+from engine.runtime.task_runner import run_returning_tasks, work_folder
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.inputs import inputs_of, scan_inputs
-from engine.urls import refuse_url
 
 BYTES_PER_TASK = 32 << 20
-EXPORT, COUNTS = "export", "counts.json"
+MOST_TURNS = 3
+RUN = "run"  # file with the name of the run
 COUNTED = ("files", "rows", "duplicates", "corrections", "rejected", "outside_sessions")
-LONG_AGO = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-
-@dataclass(frozen=True)
-class LoadCounts:
-    """Counts, problems and notes of a load, as in `load.Loaded`: of one part, or of all parts."""
-
-    files: int
-    rows: int
-    duplicates: int
-    corrections: int
-    rejected: int
-    outside_sessions: int
-    problems: tuple[Problem, ...]
-    notes: tuple[str, ...]
-    refused: tuple[RefusedRows, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,35 +99,28 @@ class PartitionedResult:
         }
 
 
-class Part(NamedTuple):
-    """What one task left: its export, the counts of its load, the number of its derived bars."""
-
-    dataset: Dataset
-    counts: LoadCounts
-    derived: int
-
-
 def run_partitioned(
     sources: Sequence[Path],
     options: LoadOptions,
-    export: Path,
+    export: str | Path,
     executor: Executor,
     work: Path | None = None,
     progress: Progress | None = None,
     clock: Clock | None = None,
 ) -> PartitionedResult:
-    """Load, derive, assess by symbol batches in an executor; merge their exports into one revision; return counts.
+    """Load, derive, assess by symbol batches in an executor whose workers write the files; commit them; return counts.
 
     Parameters
     ----------
     sources, options
         As `run` takes them.
-    export : Path
-        A new folder, or an export that takes a new revision.
+    export : str or Path
+        A new folder or URL, or an export that takes a new revision.
     executor : Executor
-        Where tasks run. Workers on other machines need sources and `work` under the same paths.
+        Where tasks run. Workers on other machines need the sources and the export under the same paths or URLs.
     work : Path, optional
-        Folder of parts: a part that is there is not made again. Default: one beside the export that is removed.
+        Folder of this process for what tasks returned: a task whose files are there is not done again. Default: a
+        temporary one.
     progress : callable, optional
         Called after each task: how many are done, of how many, and its first file.
     clock : Clock, optional
@@ -148,29 +137,84 @@ def run_partitioned(
         A source does not exist, or a symbol has no calendar.
     SourceError
         Nothing could be read at all.
+    ExportError
+        The target cannot be written, or other exports made the revision first, three times.
     """
-    refuse_url("export", export)
-    check_target(export)
+    target = location_of("export", export).absolute()
+    check_target(target)
     tasks, problems = plan_tasks(sources, options)
-    with work_folder(work, f".{export.name}-parts-", export.absolute().parent) as folder:
-        parts: list[Part] = []
-        joined = tasks
-        while len(parts) != len(joined):
-            tasks = joined
-            parts = [read_part_export(one) for one in run_tasks(tasks, write_part, folder, executor, progress)]
-            joined = join_sharing_tasks(tasks, [symbols_of_part(part) for part in parts])
-        counts = sum_counts([part.counts for part in parts], problems)
-        datasets = [part.dataset for part in parts]
-        if options.read.symbols:
-            found = {name for part in parts for name in symbols_of_part(part)}
-            notes = unmatched_notes(inputs_of(sources), options.read, found, counts.problems)
-            counts = replace(counts, notes=(*counts.notes, *notes))
-        check_some_batch(counts.files, counts.problems, ", ".join(map(str, sources)))
-        if counts.rejected and not any(dataset.rows("symbols") for dataset in datasets):
-            refused = next(dataset for dataset in datasets if dataset.rows("rejects"))
-            raise all_refused(refused.scan("rejects").head(1).collect(), counts.rejected, counts.notes)
-        revision = merge_exports(datasets, export, store_id=uuid.uuid4().hex, written_at=(clock or WallClock()).now())
-    return PartitionedResult(counts, sum(part.derived for part in parts), revision, open_dataset(export, revision))
+    job = _Job(sources, options, target, tasks, problems, progress, (clock or WallClock()))
+    with work_folder(work, "engine-run-") as records, executor.open_pool() as workers:
+        for _ in range(MOST_TURNS):
+            revision = next_revision(target)
+            with open_share_place(target, revision, run_name(records), keep=work is not None) as place:
+                try:
+                    return write_and_commit(job, place, workers, records)
+                except EngineError:
+                    # What was written for a revision that somebody else made is of no use, and may be gone.
+                    if next_revision(target) == revision:
+                        raise
+    raise ExportError(
+        f"{target}: other exports are writing to it (each of {MOST_TURNS} times one was faster); try again later"
+    )
+
+
+class _Job(NamedTuple):
+    sources: Sequence[Path]
+    options: LoadOptions
+    target: Path
+    tasks: list[FilesTask]
+    problems: list[Problem]
+    progress: Progress | None
+    clock: Clock
+
+
+def run_name(records: Path) -> str:
+    """Name of the run whose outcomes are in this folder: a new one, kept there for a run that goes on."""
+    place = records / RUN
+    if not place.is_file():
+        replace_file(place, uuid.uuid4().hex.encode())
+    return place.read_text()
+
+
+def write_and_commit(job: _Job, place: SharePlace, workers: Executor, records: Path) -> PartitionedResult:
+    """Have the tasks done and their small files merged by workers, and commit the files as the place's revision."""
+    done: list[TaskOutcome] = []
+    joined = job.tasks
+    while len(done) != len(joined):
+        returned = run_returning_tasks(
+            joined,
+            partial(make_share, place=place),
+            records,
+            workers,
+            job.progress,
+            f"{place.target}|{place.revision}",
+            partial(is_complete, place=place),
+        )
+        tasks, done = joined, [outcome_of_record(one) for one in returned]
+        joined = join_sharing_tasks(tasks, [frozenset(one.share.symbols["symbol"]) for one in done])
+    shares = [one.share for one in done]
+    counts = checked_counts(job, [one.counts for one in done], shares)
+    merges = plan_merges(shares)
+    merged = dict(workers.run(partial(merge_files, place=place), merges))
+    files = files_after_merges(shares, merges, [merged[at] for at in range(len(merges))])
+    revision = commit_shares(shares, files, place, store_id=uuid.uuid4().hex, written_at=job.clock.now())
+    derived = sum(one.derived for one in done)
+    return PartitionedResult(counts, derived, revision, open_dataset(place.target, revision))
+
+
+def checked_counts(job: _Job, counted: Sequence[LoadCounts], shares: Sequence[Share]) -> LoadCounts:
+    """Counts of all tasks, with notes on symbols that were asked for and not found; SourceError if nothing was read."""
+    counts = sum_counts(counted, job.problems)
+    if job.options.read.symbols:
+        found = {name for share in shares for name in share.symbols["symbol"]}
+        notes = unmatched_notes(inputs_of(job.sources), job.options.read, found, counts.problems)
+        counts = replace(counts, notes=(*counts.notes, *notes))
+    check_some_batch(counts.files, counts.problems, ", ".join(map(str, job.sources)))
+    if counts.rejected and not any(share.symbols.height for share in shares):
+        refused = next(share.first_reject for share in shares if share.first_reject.height)
+        raise all_refused(refused, counts.rejected, counts.notes)
+    return counts
 
 
 def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[FilesTask], list[Problem]]:
@@ -183,11 +227,6 @@ def plan_tasks(sources: Sequence[Path], options: LoadOptions) -> tuple[list[File
     unnamed = groups.pop("", [])
     batches = [*batch_groups(groups.values(), BYTES_PER_TASK), *([unnamed] if unnamed else [])]
     return [FilesTask(tuple(batch), options) for batch in batches], problems
-
-
-def symbols_of_part(part: Part) -> frozenset[str]:
-    """Symbols that a part's export holds."""
-    return frozenset(part.dataset.scan("symbols").select("symbol").collect()["symbol"])
 
 
 def join_sharing_tasks(tasks: Sequence[FilesTask], symbols: Sequence[frozenset[str]]) -> list[FilesTask]:
@@ -209,44 +248,26 @@ def join_sharing_tasks(tasks: Sequence[FilesTask], symbols: Sequence[frozenset[s
     return [task for task, _ in joined]
 
 
-def write_part(task: FilesTask, folder: Path) -> None:
-    """Load a task's files, derive bars, assess; make the folder and write its export and `counts.json` into it."""
-    folder.mkdir()
+def make_share(task: FilesTask, place: SharePlace) -> bytes:
+    """Load a task's files, derive bars, assess, and write the files of its share; return the record of the outcome."""
     loaded = store_contents(read_part(task.files, (), task.options), task.options)
     derived = derive_session(loaded.session)
     assess_session(loaded.session, task.options.dates)
-    export_snapshot(loaded.session.snapshot(), folder / EXPORT, written_at=LONG_AGO)
-    notes = (*loaded.notes, *session_notes(loaded.session))
     counts = LoadCounts(
         **{name: getattr(loaded, name) for name in COUNTED},
         problems=loaded.problems,
-        notes=notes,
+        notes=(*loaded.notes, *session_notes(loaded.session)),
         refused=loaded.refused,
     )
-    (folder / COUNTS).write_bytes(orjson.dumps({"derived": derived, **asdict(counts)}))
+    return record_of_outcome(TaskOutcome(write_share(loaded.session.snapshot(), place), counts, derived))
 
 
-def read_part_export(part: Path | EngineError) -> Part:
-    """Open a part's export with its counts; raise the error a failed task returned, SourceError if damaged.
-
-    Raises
-    ------
-    SourceError
-        The folder is damaged.
-    EngineError
-        The error of the task.
-    """
-    if isinstance(part, EngineError):
-        raise part
+def is_complete(record: bytes, place: SharePlace) -> bool:
+    """Whether a record can be read, and the files that it names are there."""
     try:
-        stored = orjson.loads((part / COUNTS).read_bytes())
-        problems = tuple(Problem(**problem) for problem in stored.pop("problems"))
-        derived = int(stored.pop("derived"))
-        refused = tuple(RefusedRows(**one) for one in stored.pop("refused"))
-        counts = LoadCounts(**{**stored, "problems": problems, "notes": tuple(stored["notes"]), "refused": refused})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(part, f"{error}; remove it and run again") from error
-    return Part(open_dataset(part / EXPORT), counts, derived)
+        return place.holds_all(outcome_of_record(record).share.files)
+    except SourceError:
+        return False
 
 
 def sum_counts(parts: Sequence[LoadCounts], problems: Sequence[Problem]) -> LoadCounts:

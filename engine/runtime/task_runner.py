@@ -4,8 +4,9 @@
 
 1. Each task has an identity: the files it reads as they are now, its options, the version of this package, and what
    the whole job depends on (of an audit: the registered checks).
-2. A worker stages the outcome, a file or a folder, and renames it to its place in the work folder. An outcome that is
-   there is not made again, so that an interrupted job goes on where it stopped; a task done twice does no harm.
+2. An outcome is kept in the work folder and not made again, so that an interrupted job goes on where it stopped; a
+   task done twice does no harm. A worker of `run_tasks` stages it, a file or a folder, and renames it to its place
+   there; one of `run_returning_tasks` returns it, and needs nothing of that folder.
 3. An engine error costs its task only: the others are finished and stay. A wrong parameter concerns all and ends the
    job.
 """
@@ -22,7 +23,7 @@ from typing import Protocol, TypeVar
 
 from engine import __version__
 from engine.errors import EngineError, ParameterError
-from engine.publish import atomic_publish, remove_if_exists
+from engine.publish import atomic_publish, remove_if_exists, replace_file
 from engine.runtime.executor import Executor
 from engine.runtime.options import LoadOptions, Progress
 
@@ -123,6 +124,63 @@ def run_task(
         if not place.exists():
             raise
     return place
+
+
+def run_returning_tasks(
+    tasks: Sequence[AnyTask],
+    make_outcome: Callable[[AnyTask], bytes],
+    work: Path,
+    executor: Executor,
+    progress: Progress | None = None,
+    job_identity: str = "",
+    is_valid: Callable[[bytes], bool] = bool,
+) -> list[bytes | EngineError]:
+    """Outcomes that workers return, or EngineErrors, in task order; kept in `work`, which only this process uses.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    make_outcome : callable
+        Returns the outcome of a task. Pickled for executors in other processes.
+    work : Path
+        Folder of the outcomes.
+    executor : Executor
+    progress : callable, optional
+        As in `run_tasks`.
+    job_identity : str
+        Everything that all outcomes depend on beside their tasks.
+    is_valid : callable
+        Whether an outcome that is there is still of use.
+
+    Raises
+    ------
+    ParameterError
+        A task found a parameter that is not valid.
+    WorkerError
+        A task took down every worker it was given to.
+    """
+    places = [work / f"{outcome_key(task, job_identity)}.json" for task in tasks]
+    existing = {at: place.read_bytes() for at, place in enumerate(places) if place.is_file()}
+    outcomes: dict[int, bytes | EngineError] = {at: content for at, content in existing.items() if is_valid(content)}
+    todo = [at for at in range(len(tasks)) if at not in outcomes]
+    for number, outcome in executor.run(partial(return_outcome, make_outcome=make_outcome), [tasks[at] for at in todo]):
+        at = todo[number]
+        outcomes[at] = outcome
+        if isinstance(outcome, bytes):
+            replace_file(places[at], outcome)
+        if progress is not None:
+            progress(len(outcomes), len(tasks), tasks[at].name)
+    return [outcomes[at] for at in range(len(tasks))]
+
+
+def return_outcome(task: AnyTask, make_outcome: Callable[[AnyTask], bytes]) -> bytes | EngineError:
+    """Make a task's outcome; return it, or its EngineError; a ParameterError is raised."""
+    try:
+        return make_outcome(task)
+    except ParameterError:
+        raise
+    except EngineError as error:
+        return error
 
 
 def outcome_key(task: Task, job_identity: str = "") -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-from dataclasses import replace
+import pickle
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +17,8 @@ from engine.calendars.providers import calendar
 from engine.cli.commands import app
 from engine.errors import ExportError, ParameterError, SourceError
 from engine.export import session_export as export_session
-from engine.export.dataset import open_dataset, write_dataset
-from engine.export.gather import merge_exports
+from engine.export.dataset import open_dataset
+from engine.export.share_place import SHARES
 from engine.export.tables import KEYS, LIVE
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
@@ -93,7 +95,7 @@ def test_run_in_parts_exports_what_one_process_does(folder, tmp_path, monkeypatc
     assert cut.derived == whole.derived
     assert sorted(cut.loaded.notes) == sorted(whole.loaded.notes)
     assert sorted(cut.loaded.problems, key=repr) == sorted(whole.loaded.problems, key=repr)
-    assert [p.name for p in tmp_path.iterdir() if "parts" in p.name] == []
+    assert not (tmp_path / "cut" / SHARES).exists()
 
 
 def test_run_in_parts_onto_an_export_is_its_next_revision(folder, tmp_path):
@@ -121,6 +123,9 @@ class Deadly:
     def run(self, function, tasks):
         yield from ProcessExecutor(2).run(partial(dies_once, function=function, folder=self.folder), tasks)
 
+    def open_pool(self):
+        return nullcontext(self)
+
 
 def test_run_in_parts_a_worker_that_dies_changes_nothing(folder, tmp_path):
     run([folder], OPTIONS, tmp_path / "whole")
@@ -137,20 +142,59 @@ def test_run_on_dask_exports_what_one_process_does(folder, tmp_path):
     expect_equal(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_run_in_parts_reuses_parts_that_exist(folder, tmp_path, monkeypatch):
+def test_run_in_parts_reuses_shares_that_exist(folder, tmp_path, monkeypatch):
     made = []
     work = tmp_path / "work"
-    original = partitioned_run.write_part
-    monkeypatch.setattr(partitioned_run, "write_part", lambda task, target: made.append(task) or original(task, target))
-    run_partitioned([folder], OPTIONS, tmp_path / "one", SerialExecutor(), work)
+    original = partitioned_run.make_share
+    monkeypatch.setattr(partitioned_run, "make_share", lambda task, place: made.append(task) or original(task, place))
+
+    def stop(*_: object, **__: object) -> None:
+        raise ExportError("stopped before the commit")
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(partitioned_run, "commit_shares", stop)
+        with pytest.raises(ExportError, match="stopped"):
+            run_partitioned([folder], OPTIONS, tmp_path / "one", SerialExecutor(), work)
     tasks = len(made)
-    (work / ".left.tmp").mkdir()
     changed = next(folder.rglob("XHKG9.csv"))
     os.utime(changed, (1, 1))
-    run_partitioned([folder], OPTIONS, tmp_path / "two", SerialExecutor(), work)
+    run_partitioned([folder], OPTIONS, tmp_path / "one", SerialExecutor(), work)
     assert len(made) == tasks + 1
-    assert not (work / ".left.tmp").exists()
+    run([folder], OPTIONS, tmp_path / "two")
     expect_equal(tmp_path / "one", tmp_path / "two")
+
+
+@dataclass(frozen=True)
+class Elsewhere(SerialExecutor):
+    """As on another machine: tasks and results are bytes, and nothing in them leads to a folder of the client."""
+
+    client: Path
+
+    def run(self, function, tasks):
+        for number, task in enumerate(tasks):
+            sent = pickle.dumps((function, task))
+            assert str(self.client).encode() not in sent
+            received, its_task = pickle.loads(sent)  # noqa: S301 - its own
+            yield number, pickle.loads(pickle.dumps(received(its_task)))  # noqa: S301
+
+
+def test_run_in_parts_begins_anew_when_another_export_was_faster(folder, tmp_path, monkeypatch):
+    commit = partitioned_run.commit_shares
+    others = []
+
+    def commit_after_another(shares, files, place, **state):
+        if not others:
+            others.append(run([folder / "XHKG9.csv"], OPTIONS, tmp_path / "cut").export_revision)
+        return commit(shares, files, place, **state)
+
+    monkeypatch.setattr(partitioned_run, "commit_shares", commit_after_another)
+    workers = Elsewhere(client=tmp_path / "client")
+    cut = run_partitioned([folder], OPTIONS, tmp_path / "cut", workers, tmp_path / "client")
+    assert (others, cut.export_revision) == ([1], 2)
+    run([folder / "XHKG9.csv"], OPTIONS, tmp_path / "whole")
+    run([folder], OPTIONS, tmp_path / "whole")
+    expect_equal(tmp_path / "whole", tmp_path / "cut")
+    assert not (tmp_path / "cut" / SHARES).exists()
 
 
 def test_run_in_parts_a_symbol_in_two_tasks_is_assessed_whole(folder, tmp_path, monkeypatch):
@@ -201,31 +245,6 @@ def test_run_in_parts_of_nothing_fails_as_one_process_does(tmp_path, text):
     assert str(apart.value) == str(alone.value)
 
 
-def test_gather_parts_with_a_symbol_in_common_is_refused(folder, tmp_path):
-    run([folder / "XHKG9.csv"], OPTIONS, tmp_path / "part")
-    part = open_dataset(tmp_path / "part")
-    now = dt.datetime(2024, 11, 1, tzinfo=dt.UTC)
-    with pytest.raises(ExportError, match="parts: 'XHKG9' in more than one"):
-        merge_exports([part, part], tmp_path / "cut", store_id="x", written_at=now)
-    with pytest.raises(ExportError, match="parts: none given"):
-        merge_exports([], tmp_path / "cut", store_id="x", written_at=now)
-
-
-def test_gather_parts_with_several_versions_of_a_calendar_is_refused(tmp_path):
-    state = {"store_id": "x", "store_revision": 1, "written_at": dt.datetime(2024, 11, 5, tzinfo=dt.UTC)}
-    named = {
-        "calendar": "XNYS",
-        "provider": "exchange_calendars",
-        "time_zone": "America/New_York",
-        "overrides_hash": "",
-    }
-    for version in ("1", "2"):
-        write_dataset(tmp_path / version, {"calendars": pl.DataFrame({**named, "version": version})}, **state)
-    parts = [open_dataset(tmp_path / version) for version in ("1", "2")]
-    with pytest.raises(ExportError, match="several versions of calendar XNYS"):
-        merge_exports(parts, tmp_path / "whole", store_id="y", written_at=state["written_at"])
-
-
 def test_command_with_workers_prints_what_it_prints_without(folder, tmp_path):
     def told(*more: str) -> dict[str, object]:
         command = ["run", str(folder), "--calendar", "XNYS", "--export", str(tmp_path / "out"), "--json", *more]
@@ -235,6 +254,16 @@ def test_command_with_workers_prints_what_it_prints_without(folder, tmp_path):
 
     assert told("--workers", "2") == told()
     assert not (tmp_path / "out.parts").exists()
+
+
+def test_command_with_workers_exports_to_a_store(folder, tmp_path, store, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ["run", str(folder), "--calendar", "XNYS", "--derive", "5m,1h,1d", "--workers", "1", "--export", store]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 3, done.output
+    run([folder], OPTIONS, tmp_path / "whole")
+    expect_equal(tmp_path / "whole", store)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["feed", "whole"]
 
 
 def test_command_with_workers_needs_an_export(folder):

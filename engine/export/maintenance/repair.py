@@ -49,6 +49,7 @@ from engine.export.maintenance.verify_findings import FILE_CHECKS, damaged
 from engine.export.parquet import StagedFile, partition_rows, stage
 from engine.export.revision_history import pinned_files
 from engine.export.row_revisions import keep_known_revisions
+from engine.export.share_place import SHARES
 from engine.export.tables import DATA_TABLES, KEYS, TABLES
 from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, explained_errors, hold_lock
 from engine.publish import file_sha256, fsync, make_durable_folders, remove_if_exists, write_new_file
@@ -228,8 +229,9 @@ def remove_leftovers(target: Path, lock_timeout: float) -> Iterator[Mapping[str,
                 path.unlink()
     for row in leftovers.filter(pl.col("check_name") == "head").iter_rows(named=True):
         yield _row("put back", row["table_name"], row["file"], "to what the last revision pins")
-    for row in leftovers.filter(pl.col("file") == STAGING).iter_rows(named=True):
-        yield _row("removed", row["table_name"], row["file"], "an export did not end")
+    for row in leftovers.filter(pl.col("file").is_in([STAGING, SHARES])).iter_rows(named=True):
+        if not (target / row["file"]).exists():  # shares of a run that is under way stay
+            yield _row("removed", row["table_name"], row["file"], "an export did not end")
     for table, files in strays.items():
         for path in files:
             yield _row("removed", table, str(path.relative_to(target)), "no revision pins it")

@@ -39,6 +39,7 @@ from engine.export.maintenance.log_sums import altered_log_files
 from engine.export.maintenance.verify_findings import Finding, damaged, findings_frame, try_reading
 from engine.export.parquet import column_statistics
 from engine.export.revision_history import pinned_files
+from engine.export.share_place import SHARES
 from engine.export.tables import ADDED, KEYS, LATER, PARTITION, SORT, TABLES, sorted_rows
 from engine.publish import file_sha256
 from engine.storage import ObjectPath, sized
@@ -339,10 +340,11 @@ def check_keys(table: str, folder: str, keys: Sequence[pl.DataFrame]) -> Iterato
 
 
 def check_strays(check: _Check, pinned: set[str]) -> Iterator[Finding]:
-    """Yield findings of a leftover staging folder and, when all revisions are checked, of files not in `pinned`."""
-    if (check.target / STAGING).exists():
-        detail = "an export runs, or one did not end; the next export or `engine repair` removes what it left"
-        yield Finding("exports", STAGING, "stray", detail, "info")
+    """Yield findings of leftover staging folders and, when all revisions are checked, of files not in `pinned`."""
+    for folder in (STAGING, SHARES):
+        if (check.target / folder).exists():
+            detail = "an export runs, or one did not end; the next export or `engine repair` removes what it left"
+            yield Finding("exports", folder, "stray", detail, "info")
     if not check.every:
         return
     last = check.exports["revision"].item(-1)

@@ -1,0 +1,112 @@
+"""What a task of a run returns, as bytes: for the process that waits for it, and for a run that goes on."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import orjson
+import polars as pl
+
+from engine.arguments import location_of
+from engine.errors import EngineError, SourceError
+from engine.export.parquet import StagedFile
+from engine.export.share_place import ShareFile
+from engine.export.shares import Share
+from engine.runtime.refused_rows import RefusedRows
+from engine.sources.batch import Problem
+
+FRAMES = ("symbols", "calendars", "spans", "first_reject")
+
+
+@dataclass(frozen=True)
+class LoadCounts:
+    """Counts, problems and notes of a load, as in `load.Loaded`: of one task, or of all tasks."""
+
+    files: int
+    rows: int
+    duplicates: int
+    corrections: int
+    rejected: int
+    outside_sessions: int
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    refused: tuple[RefusedRows, ...] = ()
+
+
+class TaskOutcome(NamedTuple):
+    """What one task wrote, the counts of its load, and the number of its derived bars."""
+
+    share: Share
+    counts: LoadCounts
+    derived: int
+
+
+def record_of_outcome(outcome: TaskOutcome) -> bytes:
+    """An outcome as JSON; frames as Arrow streams in it."""
+    share = outcome.share
+    return orjson.dumps(
+        {
+            "files": [(table, *(str(file.staged), *_rest(file))) for table, file in share.files],
+            "frames": {name: _text_of_frame(getattr(share, name)) for name in FRAMES},
+            "has_fills": share.has_fills,
+            "store_revision": share.store_revision,
+            "as_of": share.as_of and share.as_of.isoformat(),
+            "counts": asdict(outcome.counts),
+            "derived": outcome.derived,
+        }
+    )
+
+
+def outcome_of_record(record: bytes | EngineError) -> TaskOutcome:
+    """The outcome that a record holds; raise the error that a task returned instead.
+
+    Raises
+    ------
+    SourceError
+        The record is damaged.
+    EngineError
+        The error of the task.
+    """
+    if isinstance(record, EngineError):
+        raise record
+    try:
+        return _parsed(orjson.loads(record))
+    except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        raise SourceError("a record of --resume", f"{error}; run again without --resume") from error
+
+
+def _parsed(stored: dict[str, Any]) -> TaskOutcome:
+    counts = stored["counts"]
+    counts |= {
+        "problems": tuple(Problem(**one) for one in counts["problems"]),
+        "notes": tuple(counts["notes"]),
+        "refused": tuple(RefusedRows(**one) for one in counts["refused"]),
+    }
+    files = (ShareFile(table, StagedFile(location_of("file", place), *rest)) for table, place, *rest in stored["files"])
+    as_of = stored["as_of"] and dt.datetime.fromisoformat(stored["as_of"])
+    share = Share(
+        files=tuple(files),
+        **{name: _frame_of_text(stored["frames"][name]) for name in FRAMES},
+        has_fills=stored["has_fills"],
+        store_revision=stored["store_revision"],
+        as_of=as_of,
+    )
+    return TaskOutcome(share, LoadCounts(**counts), stored["derived"])
+
+
+def _rest(file: StagedFile) -> tuple[str, str, int, str]:
+    return file.folder, file.sha256, file.size, file.stats
+
+
+def _text_of_frame(frame: pl.DataFrame) -> str:
+    content = BytesIO()
+    frame.write_ipc_stream(content)
+    return base64.b64encode(content.getvalue()).decode()
+
+
+def _frame_of_text(text: str) -> pl.DataFrame:
+    return pl.read_ipc_stream(BytesIO(base64.b64decode(text)))
