@@ -17,7 +17,7 @@ Both count processor time (of one Polars thread, where POLARS_MAX_THREADS=1 says
 
 workers  two processes of one Polars thread each beside one.
 memory   the most memory that the process and its workers hold, in fresh processes.
-plan     what 8,000 symbols over ten years take: partition_rows, tasks, bytes, and hours from rates that it measures.
+plan     what 8,000 symbols over ten years take, from rates that `benchmarks.scale` measures.
 """
 
 from __future__ import annotations
@@ -43,15 +43,13 @@ import polars as pl
 import pyarrow.parquet as pq
 from engine.audit import pipeline
 from engine.calendars.providers import calendar
-from engine.export.dataset import open_dataset
-from engine.export.gather import merge_exports
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.quality.gaps import expected_slots, find_gaps, slot_runs
 from engine.quality.score import quality_score
-from engine.runtime import auditor, parquet_scan, partitioned_run
+from engine.runtime import auditor, parquet_scan
 from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
-from engine.runtime.run import load_options, run
+from engine.runtime.run import load_options
 
 from benchmarks import audit_command, machine
 from benchmarks.timing import Contender, Measure, measures, table
@@ -337,84 +335,6 @@ def _held(pid: int) -> float:
     return own + sum(_held(int(child)) for child in below)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What an audit and an export of a market take.
-
-    Attributes
-    ----------
-    symbols, years : int
-    audit_rate, run_rate : float
-        Source rows a second that a worker of one core surveys, and loads, derives, judges and leaves as a part.
-    explain_rate, commit_rate : float
-        Source rows a second that the one parent explains, and that the one committer writes.
-    source_bytes, export_bytes : float
-        A source row, in a compressed table of bars and in an export with derived bars, gaps and quality.
-    symbols, years : int
-    efficiency : float
-        Of many workers beside one: what they share (disks, the committer) is the rest.
-    """
-
-    audit_rate: float
-    explain_rate: float
-    run_rate: float
-    commit_rate: float
-    source_bytes: float
-    export_bytes: float
-    symbols: int = 8_000
-    years: int = 10
-    efficiency: float = 0.85
-
-    @classmethod
-    def measured(cls, folder: Path) -> Plan:
-        """Audit, and run, a small table of `mixed` names: processor time of this process."""
-        big, small = BarsTable.write(folder, 4_000_000, "mixed"), BarsTable.write(folder, 500_000, "mixed")
-        spent: dict[str, float] = defaultdict(float)
-        with timed_steps(spent):
-            whole = _processor(partial(run_audit, big.path))
-        in_parent = sum(spent[step] for step in PARENTS)
-        options = load_options("XNYS", interval="1m", derive=("5m", "15m", "1h", "1d"))
-        ran = _processor(partial(run, [small.path], options, folder / "out"))
-        exported = sum(path.stat().st_size for path in (folder / "out").rglob("*.parquet"))
-        parts, now = [open_dataset(folder / "out")], dt.datetime(2024, 12, 1, tzinfo=dt.UTC)
-        gathered = _processor(partial(merge_exports, parts, folder / "whole", store_id="plan", written_at=now))
-        return cls(big.rows / (whole - in_parent), big.rows / in_parent, small.rows / ran, small.rows / gathered,
-                   big.path.stat().st_size / big.rows, exported / small.rows)  # fmt: skip
-
-    @property
-    def rows(self) -> int:
-        return self.symbols * self.years * 252 * 390
-
-    def hours(self, rate: float, alone: float, workers: int) -> str:
-        shared = self.rows / rate / workers / (self.efficiency if workers > 1 else 1)
-        return f"{(shared + self.rows / alone) / 3600:.1f} h, {self.rows / alone / 3600:.1f} of them in the one parent"
-
-    def told(self) -> list[tuple[str, str]]:
-        month = self.rows / self.years / 12
-        lines = [
-            ("slots of 1m", f"{self.rows / 1e9:.2f} billion"),
-            ("partition_rows of 1m bars", f"{self.years * 12} months, {month / 1e6:.0f}M rows in {-(-month // 2**20):.0f} files each"),
-            ("bytes of the source", f"{self.rows * self.source_bytes / 1e9:.0f} GB at {self.source_bytes:.1f} a row"),
-            ("bytes of the export, 1m to 1d", f"{self.rows * self.export_bytes / 1e9:.0f} GB at {self.export_bytes:.1f} a row"),
-            ("tasks of the audit of a table", f"{self.rows / parquet_scan.ROWS_PER_RANGE:,.0f} of {parquet_scan.ROWS_PER_RANGE / 1e6:.1f}M rows"),
-            ("tasks of the run, files by symbol", f"{self.rows * self.source_bytes / partitioned_run.BYTES_PER_TASK:,.0f} of {partitioned_run.BYTES_PER_TASK >> 20} MB"),
-        ]  # fmt: skip
-        for name, rate, alone in (
-            ("audit", self.audit_rate, self.explain_rate),
-            ("run", self.run_rate, self.commit_rate),
-        ):
-            lines.append((f"{name}, rows a second", f"{rate / 1e6:.2f}M by a worker, {alone / 1e6:.2f}M by the parent"))
-            places = {"one core": 1, "a machine of 16 cores": 16, "20 workers of one core": 20}
-            lines += [(f"{name}, {place}", self.hours(rate, alone, workers)) for place, workers in places.items()]
-        return lines
-
-
-def _processor(job: Callable[[], object]) -> float:
-    begin = time.process_time()
-    job()
-    return time.process_time() - begin
-
-
 def everything(
     rows: int, scratch: Path, rounds: int, only: str | None = None, markets: Sequence[str] = tuple(MARKETS)
 ) -> Iterator[list[Measure]]:
@@ -441,10 +361,9 @@ def main() -> int:
         )
         return 0
     if options.what == "plan":
-        with tempfile.TemporaryDirectory(prefix="engine-bench-") as scratch:
-            for name, value in Plan.measured(Path(scratch)).told():
-                print(f"{name:<36} {value}")
-        return 0
+        from benchmarks import scale  # noqa: PLC0415 - it imports this module
+
+        return scale.main(["--market", "mixed"])
     print(f"load {machine.load():.1f}; {pl.thread_pool_size()} Polars threads; {machine.about()}")
     with tempfile.TemporaryDirectory(prefix="engine-bench-") as scratch:
         for lines in everything(int(float(options.rows)), Path(scratch), options.repeat, options.only, options.market):
