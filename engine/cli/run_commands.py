@@ -266,7 +266,7 @@ def print_run(
     """
     from dataclasses import asdict
 
-    from engine.report.summary_tables import summarize_series, worst_series, worst_sessions
+    from engine.report.summary_tables import worst_series
     from engine.runtime.refused_rows import describe_refused, describe_sources_over
 
     loaded = outcome.loaded
@@ -278,9 +278,8 @@ def print_run(
         print_problems("too many rows refused", too_many)
         print_problems("could not be read", unread)
         return
-    tables = outcome.tables()
-    series = summarize_series(tables["quality"], tables["gaps"], tables["symbols"])
-    bad = worst_sessions(tables["quality"], tables["gaps"], tables["symbols"], tables["calendars"])
+    summary = outcome.summary()
+    series, bad = summary.series, summary.worst
     counted = {
         "files": loaded.files,
         "rows": loaded.rows,
@@ -297,7 +296,7 @@ def print_run(
         print_json(
             {
                 **counted,
-                "calendars": tables["calendars"].to_dicts(),
+                "calendars": summary.calendars.to_dicts(),
                 "series": series.to_dicts(),
                 "worst": bad.to_dicts(),
                 "notes": notes,
@@ -313,7 +312,7 @@ def print_run(
     )
     if bad.height:
         print_frame("Worst sessions", bad)
-    for row in tables["calendars"].iter_rows(named=True):
+    for row in summary.calendars.iter_rows(named=True):
         print_line(f"calendar {row['calendar']}: {row['provider']} {row['version']}, {row['time_zone']}")
     print_line(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counted.items() if value is not None))
     merged, refused = merge_notes(notes), describe_refused(loaded.refused)

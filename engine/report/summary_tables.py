@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import polars as pl
 
 from engine.schema import IS_MISSING
 
 SERIES = ["symbol", "price_type"]
 MOST_SERIES = 20  # of a summary: a screen of a terminal
+MOST_SESSIONS = 10
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Quality of a run in a few rows.
+
+    Attributes
+    ----------
+    series, worst : DataFrame
+        As `summarize_series` and `worst_sessions` give them.
+    calendars : DataFrame
+        The table `calendars`.
+    """
+
+    series: pl.DataFrame
+    worst: pl.DataFrame
+    calendars: pl.DataFrame
+
+    @classmethod
+    def of(cls, tables: Mapping[str, pl.DataFrame]) -> RunSummary:
+        """Summary of the tables `quality, gaps, symbols, calendars`."""
+        quality, gaps, symbols, calendars = (tables[name] for name in ("quality", "gaps", "symbols", "calendars"))
+        return cls(
+            summarize_series(quality, gaps, symbols), worst_sessions(quality, gaps, symbols, calendars), calendars
+        )
+
+    @classmethod
+    def of_shares(cls, summaries: Sequence[RunSummary], calendars: pl.DataFrame) -> RunSummary:
+        """Summary of several runs of different symbols, and what their calendars are together."""
+        series = pl.concat([one.series for one in summaries]).sort(SERIES)
+        return cls(series, worst_first(pl.concat([one.worst for one in summaries])), calendars)
 
 
 def summarize_series(quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame) -> pl.DataFrame:
@@ -54,7 +89,7 @@ def worst_series(series: pl.DataFrame, count: int = MOST_SERIES) -> pl.DataFrame
 
 
 def worst_sessions(
-    quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame, zones: pl.DataFrame, count: int = 10
+    quality: pl.DataFrame, gaps: pl.DataFrame, symbols: pl.DataFrame, zones: pl.DataFrame, count: int = MOST_SESSIONS
 ) -> pl.DataFrame:
     """Return `count` sessions of lowest quality with missing slots at base intervals; first missing in venue time.
 
@@ -78,12 +113,7 @@ def worst_sessions(
         .group_by(*SERIES, "session")
         .agg(pl.col("gap_start").min(), pl.col("bar_count").max().alias("longest_gap"))
     )
-    bad = (
-        at_base_interval(quality, symbols)
-        .filter(pl.col("missing") > 0)
-        .sort(["quality", "missing", *SERIES, "session"], descending=[False, True, False, False, False])
-        .head(count)
-    )
+    bad = worst_first(at_base_interval(quality, symbols).filter(pl.col("missing") > 0), count)
     zone_of = symbols.join(zones, on="calendar", how="left").select("symbol", "time_zone")
     found = bad.join(first, on=[*SERIES, "session"], how="left", maintain_order="left").join(
         zone_of, on="symbol", how="left", maintain_order="left"
@@ -91,6 +121,12 @@ def worst_sessions(
     return found.with_columns(venue_time(found, "gap_start").alias("first_missing")).select(
         *SERIES, "session", "quality", "missing", "longest_gap", "first_missing"
     )
+
+
+def worst_first(sessions: pl.DataFrame, count: int = MOST_SESSIONS) -> pl.DataFrame:
+    """Return the `count` sessions of lowest quality; of equal quality, that with more missing bars is worse."""
+    order = ["quality", "missing", *SERIES, "session"]
+    return sessions.sort(order, descending=[False, True, False, False, False]).head(count)
 
 
 def venue_time(frame: pl.DataFrame, column: str) -> pl.Series:

@@ -20,8 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import polars as pl
-
 from engine.arguments import location_of
 from engine.clock import Clock, WallClock
 from engine.errors import EngineError, ExportError, SourceError
@@ -38,6 +36,7 @@ from engine.export.shares import (
 )
 from engine.export.target_folder import check_target
 from engine.publish import replace_file
+from engine.report.summary_tables import RunSummary
 from engine.runtime.executor import Executor
 from engine.runtime.load import (
     all_refused,
@@ -50,7 +49,7 @@ from engine.runtime.options import LoadOptions, Progress
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.runtime.requested_symbols import unmatched_notes
-from engine.runtime.run import session_notes
+from engine.runtime.run import session_notes, summarized_tables
 from engine.runtime.share_records import LoadCounts, TaskOutcome, outcome_of_record, record_of_outcome
 from engine.runtime.task_batches import FilesTask, batch_groups
 from engine.runtime.task_runner import run_returning_tasks, work_folder
@@ -75,28 +74,19 @@ class PartitionedResult:
     export_revision : int
     dataset : Dataset
         The export at that revision.
+    quality : RunSummary
+        As the tasks summarized it: the tables may be larger than the memory of one process.
     """
 
     loaded: LoadCounts
     derived: int
     export_revision: int
     dataset: Dataset
+    quality: RunSummary
 
-    def tables(self) -> dict[str, pl.DataFrame]:
-        """`quality` and `gaps` at each symbol's base interval only, `symbols` and `calendars`, read from the export."""
-        symbols = self.dataset.scan("symbols")
-        base = symbols.select("symbol", pl.col("base_interval").alias("interval"))
-        judged = {
-            name: self.dataset.scan(name)
-            .join(base, on=["symbol", "interval"], how="semi", maintain_order="left")
-            .collect()
-            for name in ("quality", "gaps")
-        }
-        return {
-            **judged,
-            "symbols": symbols.collect(),
-            "calendars": self.dataset.scan("calendars").drop("revision").collect(),
-        }
+    def summary(self) -> RunSummary:
+        """Quality by series, and the worst sessions."""
+        return self.quality
 
 
 def run_partitioned(
@@ -199,8 +189,10 @@ def write_and_commit(job: _Job, place: SharePlace, workers: Executor, records: P
     merged = dict(workers.run(partial(merge_files, place=place), merges))
     files = files_after_merges(shares, merges, [merged[at] for at in range(len(merges))])
     revision = commit_shares(shares, files, place, store_id=uuid.uuid4().hex, written_at=job.clock.now())
-    derived = sum(one.derived for one in done)
-    return PartitionedResult(counts, derived, revision, open_dataset(place.target, revision))
+    dataset = open_dataset(place.target, revision)
+    calendars = dataset.scan("calendars").drop("revision").collect()
+    quality = RunSummary.of_shares([one.summary for one in done], calendars)
+    return PartitionedResult(counts, sum(one.derived for one in done), revision, dataset, quality)
 
 
 def checked_counts(job: _Job, counted: Sequence[LoadCounts], shares: Sequence[Share]) -> LoadCounts:
@@ -259,7 +251,10 @@ def make_share(task: FilesTask, place: SharePlace) -> bytes:
         notes=(*loaded.notes, *session_notes(loaded.session)),
         refused=loaded.refused,
     )
-    return record_of_outcome(TaskOutcome(write_share(loaded.session.snapshot(), place), counts, derived))
+    snapshot = loaded.session.snapshot()
+    return record_of_outcome(
+        TaskOutcome(write_share(snapshot, place), counts, derived, RunSummary.of(summarized_tables(snapshot)))
+    )
 
 
 def is_complete(record: bytes, place: SharePlace) -> bool:

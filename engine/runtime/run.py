@@ -27,6 +27,7 @@ from engine.export.session_export import export_snapshot
 from engine.export.target_folder import check_target
 from engine.grid import Align, DailySegments, Stamp
 from engine.interval import Interval, Intervals, intervals_of
+from engine.report.summary_tables import RunSummary
 from engine.runtime.auction_notes import auction_notes
 from engine.runtime.indicator_manager import IndicatorManager
 from engine.runtime.load import Loaded, load_files
@@ -46,6 +47,7 @@ from engine.sources.inputs import Sources
 from engine.sources.options import GIB, ReadOptions, read_arguments
 from engine.store.session_data import SessionData
 from engine.store.session_state import Incomplete
+from engine.store.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,18 @@ class RunResult:
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """`quality` and `gaps` at all intervals, `symbols` and `calendars`, from the store."""
-        snapshot = self.session.snapshot()
-        small = snapshot.small_tables()
-        judged = {"quality": snapshot.outcomes("quality"), "gaps": snapshot.outcomes("gaps")}
-        return {**judged, "symbols": small["symbols"], "calendars": small["calendars"]}
+        return summarized_tables(self.session.snapshot())
+
+    def summary(self) -> RunSummary:
+        """Quality by series, and the worst sessions."""
+        return RunSummary.of(self.tables())
+
+
+def summarized_tables(snapshot: Snapshot) -> dict[str, pl.DataFrame]:
+    """`quality` and `gaps` at all intervals, `symbols` and `calendars` of a store."""
+    small = snapshot.small_tables()
+    judged = {"quality": snapshot.outcomes("quality"), "gaps": snapshot.outcomes("gaps")}
+    return {**judged, "symbols": small["symbols"], "calendars": small["calendars"]}
 
 
 @check_arguments("options", "progress", "clock")

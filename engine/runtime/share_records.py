@@ -16,10 +16,12 @@ from engine.errors import EngineError, SourceError
 from engine.export.parquet import StagedFile
 from engine.export.share_place import ShareFile
 from engine.export.shares import Share
+from engine.report.summary_tables import RunSummary
 from engine.runtime.refused_rows import RefusedRows
 from engine.sources.batch import Problem
 
 FRAMES = ("symbols", "calendars", "spans", "first_reject")
+SUMMARY_FRAMES = ("series", "worst", "calendars")
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,12 @@ class LoadCounts:
 
 
 class TaskOutcome(NamedTuple):
-    """What one task wrote, the counts of its load, and the number of its derived bars."""
+    """What one task wrote, the counts of its load, the number of its derived bars, and their quality."""
 
     share: Share
     counts: LoadCounts
     derived: int
+    summary: RunSummary
 
 
 def record_of_outcome(outcome: TaskOutcome) -> bytes:
@@ -57,6 +60,7 @@ def record_of_outcome(outcome: TaskOutcome) -> bytes:
             "as_of": share.as_of and share.as_of.isoformat(),
             "counts": asdict(outcome.counts),
             "derived": outcome.derived,
+            "summary": {name: _text_of_frame(getattr(outcome.summary, name)) for name in SUMMARY_FRAMES},
         }
     )
 
@@ -95,7 +99,8 @@ def _parsed(stored: dict[str, Any]) -> TaskOutcome:
         store_revision=stored["store_revision"],
         as_of=as_of,
     )
-    return TaskOutcome(share, LoadCounts(**counts), stored["derived"])
+    summary = RunSummary(**{name: _frame_of_text(stored["summary"][name]) for name in SUMMARY_FRAMES})
+    return TaskOutcome(share, LoadCounts(**counts), stored["derived"], summary)
 
 
 def _rest(file: StagedFile) -> tuple[str, str, int, str]:
