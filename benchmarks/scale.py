@@ -1,10 +1,10 @@
 """`run` and `audit` by workers: what of their processor time the one parent takes, and what a second worker gains.
 
-    python -m benchmarks.scale [--rows 4e6] [--market liquid|mixed] [--only run|audit] [--rounds 1]
+    python -m benchmarks.scale [--rows 1.3e7] [--years 10] [--market liquid|mixed] [--only run|audit] [--rounds 1]
     python -m benchmarks.scale --rows 5e7 --rounds 3      # on a quiet machine: the gain by the clock
 
-Minute bars of 61 sessions of XNYS (`benchmarks.audit`): of `run` a Parquet file of each symbol, derived to 5m, 15m, 1h and 1d and
-exported; of `audit` one table. Every measurement is a process of its own, with workers of one Polars thread each: one worker, two
+Minute bars of XNYS (`benchmarks.audit`): of `run` a Parquet file of each symbol with ten years, derived to 5m, 15m, 1h and 1d and
+exported; of `audit` one table of 61 sessions. Every measurement is a process of its own, with workers of one Polars thread each: one worker, two
 workers, and two workers on a quarter of the symbols, from which the cost of starting is told apart.
 
 Processor time is of the process and of its workers, which others on the machine change least. `times one` of it compares parent
@@ -40,14 +40,13 @@ from engine.runtime.partitioned_run import run_partitioned
 from engine.runtime.run import load_options, run
 
 from benchmarks import machine
-from benchmarks.audit import MARKETS, SEED, BarsTable, children_seconds, random_bars, run_audit, session_minutes
+from benchmarks.audit import LAST, MARKETS, SEED, BarsTable, children_seconds, random_bars, run_audit, session_minutes
 
 SYMBOLS, MONTHS_OF_MARKET, ROWS_OF_MARKET = 8_000, 120, 8_000 * 10 * 252 * 390
-MONTHS = 3  # of the bars here
 WORKERS = 20
 OPTIONS = load_options("XNYS", interval="1m", derive=("5m", "15m", "1h", "1d"))
 TASK_BYTES = partitioned_run.BYTES_PER_TASK
-LEAST_TASKS = 4  # of each worker
+LEAST_TASKS = 2
 MOST_PARENT, LEAST_GAIN = 0.05, 1.8
 
 
@@ -63,25 +62,32 @@ class Spent:
 
 @dataclass(frozen=True)
 class Market:
-    """Symbols as files, and as a table."""
+    """Files of a symbol each (of `run`), or a table (of `audit`)."""
 
-    files: Path
-    table: Path
-    symbols: int
+    source: Path
     rows: int
+    symbol_months: float
+    bytes_of_source: int
 
     @classmethod
-    def write(cls, folder: Path, rows: int, market: str, *, as_files: bool) -> Market:
-        """Write about so many rows of a market; files only where they are asked for."""
-        table = BarsTable.write(folder, rows, market)
-        stamps, rng = session_minutes(), np.random.default_rng(SEED)
+    def of_files(cls, folder: Path, rows: int, market: str, years: int) -> Market:
+        """Write about so many rows: of each symbol a Parquet file of so many years."""
+        stamps, rng = session_minutes(LAST.replace(year=LAST.year - years), LAST), np.random.default_rng(SEED)
         symbols = max(1, round(rows / len(stamps) / (1 - MARKETS[market] / 5)))
         files = folder / f"{market}-{rows}"
         files.mkdir()
-        for number in range(symbols) if as_files else ():
+        written = 0
+        for number in range(symbols):
             bars = random_bars(number, 1, stamps, MARKETS[market], rng)
             bars.drop("symbol").write_parquet(files / f"S{number:05}.parquet")
-        return cls(files, table.path, symbols, table.rows)
+            written += bars.height
+        return cls(files, written, symbols * 12 * years, sum(path.stat().st_size for path in files.iterdir()))
+
+    @classmethod
+    def of_table(cls, folder: Path, rows: int, market: str) -> Market:
+        """Write about so many rows of three months as one table."""
+        table = BarsTable.write(folder, rows, market)
+        return cls(table.path, table.rows, 3 * table.rows / len(session_minutes()), table.path.stat().st_size)
 
 
 def measure(job: str, source: Path, workers: int, out: Path) -> Spent:
@@ -104,8 +110,9 @@ def do_alone(job: str, source: Path, workers: int, out: Path) -> Spent:
         run_audit(source, executor)
     else:
         size = sum(path.stat().st_size for path in source.iterdir())
-        # As many tasks as a market has for each worker; a market's are of the full size.
-        partitioned_run.BYTES_PER_TASK = min(TASK_BYTES, size // (2 * LEAST_TASKS))
+        partitioned_run.BYTES_PER_TASK = min(
+            TASK_BYTES, size // LEAST_TASKS
+        )  # of the size that a market has, if they are enough
         outcome = run_partitioned([source], OPTIONS, out, executor)
         with contextlib.redirect_stdout(io.StringIO()):
             print_run(outcome, out, as_json=False)
@@ -126,23 +133,22 @@ def are_equal(one: Path, other: Path) -> bool:
 def lines_of(job: str, big: Market, small: Market, scratch: Path, rounds: int) -> list[tuple[str, str]]:
     """Measure a job; label and value of each line."""
     one, two, quarter = [], [], []
-    sources = [(market.files if job == "run" else market.table) for market in (big, small)]
     for turn in range(rounds):
         outs = [scratch / f"{job}-{turn}-{name}" for name in ("one", "two", "quarter")]
-        one.append(measure(job, sources[0], 1, outs[0]))
-        two.append(measure(job, sources[0], 2, outs[1]))
-        quarter.append(measure(job, sources[1], 2, outs[2]))
+        one.append(measure(job, big.source, 1, outs[0]))
+        two.append(measure(job, big.source, 2, outs[1]))
+        quarter.append(measure(job, small.source, 2, outs[2]))
     parent, workers = (median(getattr(each, name) for each in two) for name in ("parent", "workers"))
     started, idle = (median(getattr(each, name) for each in quarter) for name in ("parent", "workers"))
     # Of the difference of two sizes: starting Python and calendars costs the same at any.
-    rows, symbol_months = big.rows - small.rows, MONTHS * (big.symbols - small.symbols)
+    rows, symbol_months = big.rows - small.rows, big.symbol_months - small.symbol_months
     rate, per_month = rows / max(workers - idle, 1e-9), max(parent - started, 0.0) / symbol_months
     of_market = per_month * SYMBOLS * MONTHS_OF_MARKET, ROWS_OF_MARKET / rate
     share = of_market[0] / (of_market[0] + of_market[1] / WORKERS)
     by_processor = median((a.parent + a.workers) / (b.parent + b.workers / 2) for a, b in zip(one, two, strict=True))
     by_clock = median(a.clock / b.clock for a, b in zip(one, two, strict=True))
     lines = [
-        (f"{job}: rows, symbols", f"{big.rows:,}, {big.symbols}"),
+        (f"{job}: rows, symbol-months", f"{big.rows:,}, {big.symbol_months:,.0f}"),
         ("two workers, parent and workers", f"{parent:.1f} s and {workers:.1f} s of processor time"),
         ("a quarter of the symbols", f"{started:.1f} s and {idle:.1f} s"),
         ("rows a second and core", f"{rate / 1e6:.2f}M by workers"),
@@ -153,8 +159,8 @@ def lines_of(job: str, big: Market, small: Market, scratch: Path, rounds: int) -
         (f"8,000 symbols, ten years, {WORKERS} cores", f"{(of_market[1] / WORKERS + of_market[0]) / 60:.0f} min, {of_market[0] / 60:.1f} of them in the parent"),
     ]  # fmt: skip
     if job == "run":
-        run([sources[0]], OPTIONS, scratch / "whole")
-        source = sum(path.stat().st_size for path in big.files.iterdir()) / big.rows
+        run([big.source], OPTIONS, scratch / "whole")
+        source = big.bytes_of_source / big.rows
         lines += [
             ("tasks of a market", f"{ROWS_OF_MARKET * source / TASK_BYTES:,.0f} of {TASK_BYTES >> 20} MB of Parquet files"),
             ("bytes of the export a source row", f"{two[0].bytes_written / big.rows:.1f}"),
@@ -180,7 +186,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             place = folder / job
             place.mkdir()
             big, small = (
-                Market.write(place, size, options.market, as_files=job == "run") for size in (rows, rows // 4)
+                Market.of_files(place, size, options.market, options.years)
+                if job == "run"
+                else Market.of_table(place, size, options.market)
+                for size in (rows, rows // 4)
             )
             for name, value in lines_of(job, big, small, place, options.rounds):
                 print(f"{name:<36} {value}", flush=True)
@@ -191,7 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale")
     parser.add_argument("what", nargs="?", default="all", choices=["all", "alone"])
-    parser.add_argument("--rows", default="4e6")
+    parser.add_argument("--rows", default="1.3e7")
+    parser.add_argument("--years", type=int, default=10, help="of each file of `run`")
     parser.add_argument("--market", choices=MARKETS, default="liquid")
     parser.add_argument("--only", choices=["run", "audit"])
     parser.add_argument("--rounds", type=int, default=1)

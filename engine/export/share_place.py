@@ -45,15 +45,10 @@ class ShareFile(NamedTuple):
     table: str
     file: StagedFile
 
-    @property
-    def rows(self) -> int:
-        """Number of its rows, as its statistics have it."""
-        return int(orjson.loads(self.file.stats)["numRecords"])
-
-    @property
-    def first_owner(self) -> str:
-        """Least symbol of its rows; of rejects the least source."""
-        return str(orjson.loads(self.file.stats)["minValues"][SORT[self.table][0]] or "")
+    def rows_and_first_owner(self) -> tuple[int, str]:
+        """Number of its rows and their least symbol, of rejects source, as its statistics have them."""
+        stats = orjson.loads(self.file.stats)
+        return int(stats["numRecords"]), str(stats["minValues"][SORT[self.table][0]] or "")
 
 
 @dataclass(frozen=True)

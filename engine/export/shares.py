@@ -138,8 +138,9 @@ def plan_merges(shares: Sequence[Share]) -> list[list[list[ShareFile]]]:
     folders: dict[tuple[str, str], list[tuple[str, int, ShareFile]]] = {}
     for share in shares if len(shares) > 1 else ():
         for file in share.files:
-            if (rows := file.rows) < SMALL_ROWS:
-                folders.setdefault((file.table, file.file.folder), []).append((file.first_owner, rows, file))
+            rows, owner = file.rows_and_first_owner()
+            if rows < SMALL_ROWS:
+                folders.setdefault((file.table, file.file.folder), []).append((owner, rows, file))
     groups: list[tuple[int, list[ShareFile]]] = []
     for (table, _), small in sorted(folders.items(), key=lambda item: item[0]):
         merged: list[tuple[int, list[ShareFile]]] = []

@@ -101,11 +101,11 @@ def test_plan_merges_leaves_files_that_are_large_or_alone(tmp_path, monkeypatch)
         assert plan_merges(made[:1]) == []
         (groups,) = plan_merges(made)
         assert {(file.table, len(group)) for group in groups for file in group} >= {("bars", 4), ("quality", 8)}
-        assert [file.first_owner for file in groups[0]] == sorted(SYMBOLS)
+        assert [file.rows_and_first_owner()[1] for file in groups[0]] == sorted(SYMBOLS)
         monkeypatch.setattr(session_export, "ROWS_PER_BATCH", 2 * SLOTS)
         monkeypatch.setattr(shares, "ROWS_PER_TASK", 2 * SLOTS)
         cut = plan_merges(made)
-        assert all(sum(file.rows for group in task for file in group) <= 2 * SLOTS for task in cut)
+        assert all(sum(file.rows_and_first_owner()[0] for group in task for file in group) <= 2 * SLOTS for task in cut)
         monkeypatch.setattr(shares, "SMALL_ROWS", 1)
         assert plan_merges(made) == []
 
