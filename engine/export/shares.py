@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -45,6 +46,7 @@ from engine.store.snapshot import Snapshot
 
 SMALL_ROWS = 1 << 17  # a row group of a full file
 ROWS_PER_TASK = 1 << 22
+READERS = 8  # at once: small objects of a store are a wait each
 MOST_NAMED = 3
 SPANS: Schema = {"calendar": pl.String(), "first": pl.Date(), "last": pl.Date()}
 
@@ -145,9 +147,12 @@ def plan_merges(shares: Sequence[Share]) -> list[list[list[ShareFile]]]:
     for (table, _), small in sorted(folders.items(), key=lambda item: item[0]):
         merged: list[tuple[int, list[ShareFile]]] = []
         for _, rows, file in sorted(small, key=lambda one: one[0]):
-            if not merged or merged[-1][0] + rows > session_export.ROWS_PER_BATCH:
-                merged.append((0, []))
-            merged[-1] = (merged[-1][0] + rows, [*merged[-1][1], file])
+            height, group = merged[-1] if merged else (session_export.ROWS_PER_BATCH, [])
+            if height + rows > session_export.ROWS_PER_BATCH:
+                merged.append((rows, [file]))
+            else:
+                group.append(file)
+                merged[-1] = (height + rows, group)
         groups += [(rows, files) for rows, files in merged if len(files) > FEWEST.get(table, 1)]
     tasks: list[list[list[ShareFile]]] = []
     height = ROWS_PER_TASK
@@ -174,12 +179,12 @@ def merge_files(groups: Sequence[Sequence[ShareFile]], place: SharePlace) -> lis
         for group in groups:
             table = group[0].table
             # Bytes are compared first: what is damaged must not get a new, true name.
-            contents = (BytesIO(read_verified(file.file.staged)) for file in group)
-            rows = pl.concat([pl.read_parquet(content, hive_partitioning=False) for content in contents])
+            contents = readers.map(read_verified, [file.file.staged for file in group])
+            rows = pl.concat([pl.read_parquet(BytesIO(content), hive_partitioning=False) for content in contents])
             for file in stage(table, rows, staging):
                 yield table, file
 
-    with explained_errors(place.target, remedy=""):
+    with explained_errors(place.target, remedy=""), ThreadPoolExecutor(READERS, "merge") as readers:
         return place.write(write_files)
 
 

@@ -6,12 +6,12 @@ import base64
 import datetime as dt
 from dataclasses import asdict, dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 import polars as pl
 
-from engine.arguments import location_of
 from engine.errors import EngineError, SourceError
 from engine.export.parquet import StagedFile
 from engine.export.share_place import ShareFile
@@ -19,6 +19,7 @@ from engine.export.shares import Share
 from engine.report.summary_tables import RunSummary
 from engine.runtime.refused_rows import RefusedRows
 from engine.sources.batch import Problem
+from engine.storage import ObjectPath
 
 FRAMES = ("symbols", "calendars", "spans", "first_reject")
 SUMMARY_FRAMES = ("series", "worst", "calendars")
@@ -53,6 +54,7 @@ def record_of_outcome(outcome: TaskOutcome) -> bytes:
     share = outcome.share
     return orjson.dumps(
         {
+            "is_stored": any(isinstance(file.staged, ObjectPath) for _, file in share.files),
             "files": [(table, *(str(file.staged), *_rest(file))) for table, file in share.files],
             "frames": {name: _text_of_frame(getattr(share, name)) for name in FRAMES},
             "has_fills": share.has_fills,
@@ -90,7 +92,8 @@ def _parsed(stored: dict[str, Any]) -> TaskOutcome:
         "notes": tuple(counts["notes"]),
         "refused": tuple(RefusedRows(**one) for one in counts["refused"]),
     }
-    files = (ShareFile(table, StagedFile(location_of("file", place), *rest)) for table, place, *rest in stored["files"])
+    path = ObjectPath if stored["is_stored"] else Path
+    files = (ShareFile(table, StagedFile(path(place), *rest)) for table, place, *rest in stored["files"])
     as_of = stored["as_of"] and dt.datetime.fromisoformat(stored["as_of"])
     share = Share(
         files=tuple(files),
