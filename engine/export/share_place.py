@@ -12,6 +12,7 @@ An attempt that is made twice, because a worker died or was believed dead, write
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -158,7 +159,8 @@ def remove_abandoned_shares(target: Path) -> None:
         for folder in shares.iterdir() if is_there else ():
             with try_locking(folder) as is_abandoned:
                 if is_abandoned:
-                    remove_if_exists(folder)
+                    # A worker that outlived its run may write there still; the next export removes the rest.
+                    shutil.rmtree(folder, ignore_errors=True)
         if is_there:
             with suppress(OSError):  # not empty
                 shares.rmdir()
