@@ -17,12 +17,13 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 
+from engine.arguments import location_of
 from engine.errors import ExportError
 from engine.export.attempts import announce, upload
 from engine.export.parquet import StagedFile
@@ -34,22 +35,45 @@ SHARES = ".shares"
 
 
 class ShareFile(NamedTuple):
-    """A file of a table, durable and not committed.
+    """A file of a table, durable and not committed. The parent of a run holds those of all workers.
 
     Attributes
     ----------
     table : str
-    file : StagedFile
-        In `SharePlace.folder`, or in an object store under its final name.
+    place : str
+        Path in `SharePlace.folder`, or in an object store the URL, which has its final name.
+    folder, sha256, size, stats
+        As in `parquet.StagedFile`.
+    rows : int
+        Number of its rows.
+    owner : str
+        Least symbol of its rows; of rejects the least source.
     """
 
     table: str
-    file: StagedFile
+    place: str
+    folder: str
+    sha256: str
+    size: int
+    stats: str
+    rows: int
+    owner: str
 
-    def rows_and_first_owner(self) -> tuple[int, str]:
-        """Number of its rows and their least symbol, of rejects source, as its statistics have them."""
-        stats = orjson.loads(self.file.stats)
-        return int(stats["numRecords"]), str(stats["minValues"][SORT[self.table][0]] or "")
+    @classmethod
+    def of(cls, table: str, file: StagedFile, place: Path) -> ShareFile:
+        """A staged file that is at its place."""
+        stats = orjson.loads(file.stats)
+        owner = str(stats["minValues"][SORT[table][0]] or "")
+        return cls(table, str(place), file.folder, file.sha256, file.size, file.stats, stats["numRecords"], owner)
+
+    @property
+    def path(self) -> Path:
+        """Its place as a path."""
+        return location_of("file", self.place)
+
+    def staged(self) -> StagedFile:
+        """As the commit takes it."""
+        return StagedFile(self.path, self.folder, self.sha256, self.size, self.stats)
 
 
 @dataclass(frozen=True)
@@ -89,19 +113,19 @@ class SharePlace:
                 attempt.mkdir()
             except FileNotFoundError as error:
                 raise ExportError(f"{self.folder}: is gone, so the run that it was for is over") from error
-            return [ShareFile(*written) for written in write_files(attempt)]
+            return [ShareFile.of(table, file, file.staged) for table, file in write_files(attempt)]
         assert isinstance(self.target, ObjectPath)  # noqa: S101 - `open_share_place`
         with tempfile.TemporaryDirectory(prefix="engine-share-") as scratch:
-            staged = [ShareFile(*written) for written in write_files(Path(scratch))]
+            staged = list(write_files(Path(scratch)))
             places = {self.target / table / file.at(self.revision).path: (table, file) for table, file in staged}
             # It stays: who commits the revision clears up after those that it does not name.
             announce(self.target, self.revision, [place.relative_to(self.target).as_posix() for place in places])
             upload({place: file for place, (_, file) in places.items()})
-        return [ShareFile(table, replace(file, staged=place)) for place, (table, file) in places.items()]
+        return [ShareFile.of(table, file, place) for place, (table, file) in places.items()]
 
     def holds_all(self, files: Iterable[ShareFile]) -> bool:
         """Whether all of these files are there still."""
-        return all(file.file.staged.is_file() for file in files)
+        return all(file.path.is_file() for file in files)
 
 
 @contextmanager

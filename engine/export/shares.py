@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import polars as pl
 
+from engine.arguments import location_of
 from engine.calendars.providers import calendar
 from engine.errors import ExportError
 from engine.export import session_export
@@ -44,6 +46,7 @@ from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, explained_errors, 
 from engine.schema import Schema, empty
 from engine.store.snapshot import Snapshot
 
+Item = TypeVar("Item")
 SMALL_ROWS = 1 << 17  # a row group of a full file
 ROWS_PER_TASK = 1 << 22
 READERS = 8  # at once: small objects of a store are a wait each
@@ -135,38 +138,46 @@ def write_share(snapshot: Snapshot, place: SharePlace) -> Share:
     )
 
 
-def plan_merges(shares: Sequence[Share]) -> list[list[list[ShareFile]]]:
-    """Groups of small files that become one each, by task: about 2^20 rows of a folder a group, 2^22 a task."""
-    folders: dict[tuple[str, str], list[tuple[str, int, ShareFile]]] = {}
+class MergeGroup(NamedTuple):
+    """Places of small files, of one table and folder, that become one file (of gaps and quality two)."""
+
+    table: str
+    places: tuple[str, ...]
+
+
+def plan_merges(shares: Sequence[Share]) -> list[list[MergeGroup]]:
+    """Groups of small files that are merged, by task: about 2^20 rows of a folder a group, 2^22 a task."""
+    folders: dict[tuple[str, str], list[ShareFile]] = {}
     for share in shares if len(shares) > 1 else ():
         for file in share.files:
-            rows, owner = file.rows_and_first_owner()
-            if rows < SMALL_ROWS:
-                folders.setdefault((file.table, file.file.folder), []).append((owner, rows, file))
-    groups: list[tuple[int, list[ShareFile]]] = []
-    for (table, _), small in sorted(folders.items(), key=lambda item: item[0]):
-        merged: list[tuple[int, list[ShareFile]]] = []
-        for _, rows, file in sorted(small, key=lambda one: one[0]):
-            height, group = merged[-1] if merged else (session_export.ROWS_PER_BATCH, [])
-            if height + rows > session_export.ROWS_PER_BATCH:
-                merged.append((rows, [file]))
-            else:
-                group.append(file)
-                merged[-1] = (height + rows, group)
-        groups += [(rows, files) for rows, files in merged if len(files) > FEWEST.get(table, 1)]
-    tasks: list[list[list[ShareFile]]] = []
-    height = ROWS_PER_TASK
-    for rows, files in groups:
-        if height + rows > ROWS_PER_TASK:
-            tasks.append([])
-            height = 0
-        tasks[-1].append(files)
+            if file.rows < SMALL_ROWS:
+                folders.setdefault((file.table, file.folder), []).append(file)
+    groups: list[tuple[int, MergeGroup]] = []
+    for table, folder in sorted(folders):
+        small = sorted(folders[table, folder], key=lambda file: file.owner)
+        for files in cut_by_rows([(file.rows, file) for file in small], session_export.ROWS_PER_BATCH):
+            if len(files) > FEWEST.get(table, 1):
+                group = MergeGroup(table, tuple(file.place for file in files))
+                groups.append((sum(file.rows for file in files), group))
+    return list(cut_by_rows(groups, ROWS_PER_TASK))
+
+
+def cut_by_rows(sized: Iterable[tuple[int, Item]], most: int) -> Iterator[list[Item]]:
+    """Yield the items of (rows, item) in lists of at most so many rows; an item of more is a list alone."""
+    held: list[Item] = []
+    height = 0
+    for rows, item in sized:
+        if held and height + rows > most:
+            yield held
+            held, height = [], 0
+        held.append(item)
         height += rows
-    return tasks
+    if held:
+        yield held
 
 
-def merge_files(groups: Sequence[Sequence[ShareFile]], place: SharePlace) -> list[ShareFile]:
-    """Merge each group of files, of one table and folder, to one (of gaps and quality to two); return the new files.
+def merge_files(groups: Sequence[MergeGroup], place: SharePlace) -> list[ShareFile]:
+    """Merge the files of each group; return the new files.
 
     Raises
     ------
@@ -176,10 +187,9 @@ def merge_files(groups: Sequence[Sequence[ShareFile]], place: SharePlace) -> lis
 
     def write_files(staging: Path) -> Iterator[tuple[str, StagedFile]]:
         """Yield the merged files of each group."""
-        for group in groups:
-            table = group[0].table
+        for table, places in groups:
             # Bytes are compared first: what is damaged must not get a new, true name.
-            contents = readers.map(read_verified, [file.file.staged for file in group])
+            contents = readers.map(read_verified, [location_of("file", one) for one in places])
             rows = pl.concat([pl.read_parquet(BytesIO(content), hive_partitioning=False) for content in contents])
             for file in stage(table, rows, staging):
                 yield table, file
@@ -189,11 +199,11 @@ def merge_files(groups: Sequence[Sequence[ShareFile]], place: SharePlace) -> lis
 
 
 def files_after_merges(
-    shares: Iterable[Share], merges: Iterable[Sequence[Sequence[ShareFile]]], merged: Iterable[Sequence[ShareFile]]
+    shares: Iterable[Share], merges: Iterable[Sequence[MergeGroup]], merged: Iterable[Sequence[ShareFile]]
 ) -> list[ShareFile]:
     """Files of the shares without those that were merged, and the merged ones."""
-    gone = {file.file.staged for groups in merges for group in groups for file in group}
-    kept = [file for share in shares for file in share.files if file.file.staged not in gone]
+    gone = {place for groups in merges for group in groups for place in group.places}
+    kept = [file for share in shares for file in share.files if file.place not in gone]
     return [*kept, *(file for files in merged for file in files)]
 
 
@@ -267,7 +277,7 @@ def plan_shares(
         stamped = draft.chain.with_target_revision(name, rows, None)
         changes[name] = draft.replaced(name, list(stage(name, stamped, draft.staging)))
     for name in GROWING:
-        changes[name] = draft.replaced(name, [file for table, file in files if table == name])
+        changes[name] = draft.replaced(name, [file.staged() for file in files if file.table == name])
     if not has_fills:
         changes["fills"] = draft.replaced("fills", [])
     return RevisionPlan(changes)

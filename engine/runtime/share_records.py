@@ -6,20 +6,17 @@ import base64
 import datetime as dt
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 import polars as pl
 
 from engine.errors import EngineError, SourceError
-from engine.export.parquet import StagedFile
 from engine.export.share_place import ShareFile
 from engine.export.shares import Share
 from engine.report.summary_tables import RunSummary
 from engine.runtime.refused_rows import RefusedRows
 from engine.sources.batch import Problem
-from engine.storage import ObjectPath
 
 FRAMES = ("symbols", "calendars", "spans", "first_reject")
 SUMMARY_FRAMES = ("series", "worst", "calendars")
@@ -54,8 +51,7 @@ def record_of_outcome(outcome: TaskOutcome) -> bytes:
     share = outcome.share
     return orjson.dumps(
         {
-            "is_stored": any(isinstance(file.staged, ObjectPath) for _, file in share.files),
-            "files": [(table, *(str(file.staged), *_rest(file))) for table, file in share.files],
+            "files": [tuple(file) for file in share.files],
             "frames": {name: _text_of_frame(getattr(share, name)) for name in FRAMES},
             "has_fills": share.has_fills,
             "store_revision": share.store_revision,
@@ -92,11 +88,9 @@ def _parsed(stored: dict[str, Any]) -> TaskOutcome:
         "notes": tuple(counts["notes"]),
         "refused": tuple(RefusedRows(**one) for one in counts["refused"]),
     }
-    path = ObjectPath if stored["is_stored"] else Path
-    files = (ShareFile(table, StagedFile(path(place), *rest)) for table, place, *rest in stored["files"])
     as_of = stored["as_of"] and dt.datetime.fromisoformat(stored["as_of"])
     share = Share(
-        files=tuple(files),
+        files=tuple(ShareFile(*file) for file in stored["files"]),
         **{name: _frame_of_text(stored["frames"][name]) for name in FRAMES},
         has_fills=stored["has_fills"],
         store_revision=stored["store_revision"],
@@ -104,10 +98,6 @@ def _parsed(stored: dict[str, Any]) -> TaskOutcome:
     )
     summary = RunSummary(**{name: _frame_of_text(stored["summary"][name]) for name in SUMMARY_FRAMES})
     return TaskOutcome(share, LoadCounts(**counts), stored["derived"], summary)
-
-
-def _rest(file: StagedFile) -> tuple[str, str, int, str]:
-    return file.folder, file.sha256, file.size, file.stats
 
 
 def _text_of_frame(frame: pl.DataFrame) -> str:

@@ -99,13 +99,14 @@ def test_plan_merges_leaves_files_that_are_large_or_alone(tmp_path, monkeypatch)
     with open_share_place(tmp_path / "out", 1, "run") as place:
         made = [write_share(stored(name).snapshot(), place) for name in SYMBOLS]
         assert plan_merges(made[:1]) == []
+        files = {file.place: file for one in made for file in one.files}
         (groups,) = plan_merges(made)
-        assert {(file.table, len(group)) for group in groups for file in group} >= {("bars", 4), ("quality", 8)}
-        assert [file.rows_and_first_owner()[1] for file in groups[0]] == sorted(SYMBOLS)
+        assert {(group.table, len(group.places)) for group in groups} >= {("bars", 4), ("quality", 8)}
+        assert [files[place].owner for place in groups[0].places] == sorted(SYMBOLS)
         monkeypatch.setattr(session_export, "ROWS_PER_BATCH", 2 * SLOTS)
         monkeypatch.setattr(shares, "ROWS_PER_TASK", 2 * SLOTS)
         cut = plan_merges(made)
-        assert all(sum(file.rows_and_first_owner()[0] for group in task for file in group) <= 2 * SLOTS for task in cut)
+        assert all(sum(files[place].rows for group in task for place in group.places) <= 2 * SLOTS for task in cut)
         monkeypatch.setattr(shares, "SMALL_ROWS", 1)
         assert plan_merges(made) == []
 
@@ -138,9 +139,9 @@ def test_a_killed_run_in_a_store_is_cleared_by_the_next_export(store):
     with open_share_place(target, 2, "run") as place:
         made = write_share(stored("D").snapshot(), place)
     assert "D" not in set(rows(store)["bars"]["symbol"])
-    assert all(file.file.staged.is_file() for file in made.files)
+    assert all(file.path.is_file() for file in made.files)
     put(stored("B/B"), target)
-    assert not any(file.file.staged.is_file() for file in made.files)
+    assert not any(file.path.is_file() for file in made.files)
     assert verify(store).is_empty()
 
 
