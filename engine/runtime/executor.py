@@ -1,7 +1,7 @@
 """Executors of tasks: in this process, in processes of this machine, on a Dask cluster; the results are the same.
 
-A task is a function of its arguments that leaves a file and may be run again. The task of a worker that dies is given
-to another worker; the one that takes down `ATTEMPTS` workers is named in the error.
+A task is a function of its arguments that leaves files or returns what it made, and may be run again. The task of a
+worker that dies is given to another worker; the one that takes down `ATTEMPTS` workers is named in the error.
 """
 
 # ruff: noqa: PLC0415 - what starts processes or clusters loads where it is used
