@@ -17,6 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
+from engine.export.coded_text import FEW_VALUES, schema_as_text, with_least_codes
 from engine.export.delta_table import DataFile
 from engine.export.tables import LIVE, PARTITION, SORT, sorted_rows
 from engine.publish import write_new_file
@@ -76,17 +77,17 @@ def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> 
     if first is None:
         return
     if second is None:  # most tables of most revisions: threads cost more than the file
-        yield write_staged_file(*first, staging)
+        yield write_staged_file(name, *first, staging)
         return
     # Polars encodes a frame on one core: two at a time, while the caller makes the next one. Whoever stops listening
     # waits for those under way.
     with ThreadPoolExecutor(ENCODERS, "stage") as encoders:
-        under_way = deque(encoders.submit(write_staged_file, *piece, staging) for piece in (first, second))
+        under_way = deque(encoders.submit(write_staged_file, name, *piece, staging) for piece in (first, second))
         del first, second
         for folder, rows in pieces:
             if len(under_way) == ENCODERS:
                 yield under_way.popleft().result()
-            under_way.append(encoders.submit(write_staged_file, folder, rows, staging))
+            under_way.append(encoders.submit(write_staged_file, name, folder, rows, staging))
             del rows
         while under_way:
             yield under_way.popleft().result()
@@ -94,6 +95,8 @@ def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> 
 
 def file_pieces(name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     """Yield (folder, sorted rows) for each file to be written, at most `ROWS_PER_FILE` (2^22) rows each."""
+    # What is one value in the whole batch needs no look in each of its files.
+    rows = with_least_codes(rows, FEW_VALUES.get(name, ()))
     # Sorted as a whole: a batch of many folders is in order as a rule, which is seen once.
     for folder, part in partition_rows(name, sorted_rows(rows, SORT[name])):
         for offset in range(0, part.height, ROWS_PER_FILE):
@@ -124,8 +127,9 @@ def row_group_rows(height: int) -> int:
     return min(max(-(-height // ROW_GROUPS_PER_FILE), low), high)
 
 
-def write_staged_file(folder: str, rows: pl.DataFrame, staging: Path) -> StagedFile:
-    """Write rows durably as zstd Parquet to `staging/<sha256>`, which must be new; return it with its statistics."""
+def write_staged_file(name: str, folder: str, rows: pl.DataFrame, staging: Path) -> StagedFile:
+    """Write rows of a table durably as zstd Parquet to `staging/<sha256>`, which must be new; return it with its statistics."""
+    rows = with_least_codes(rows, FEW_VALUES.get(name, ()))
     buffer = io.BytesIO()
     rows.write_parquet(
         buffer,
@@ -133,6 +137,7 @@ def write_staged_file(folder: str, rows: pl.DataFrame, staging: Path) -> StagedF
         compression_level=ZSTD_LEVEL,
         statistics=True,
         row_group_size=row_group_rows(rows.height),
+        metadata=schema_as_text(rows),
     )
     content, stats = buffer.getbuffer(), column_statistics(rows)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -145,9 +150,10 @@ def write_staged_file(folder: str, rows: pl.DataFrame, staging: Path) -> StagedF
 def column_statistics(rows: pl.DataFrame) -> str:
     """Delta statistics JSON: row count, and min, max and null count of each column (no bounds for lists)."""
     # Every column, also booleans and columns of nulls: PyArrow drops rows where a bound is merely left out.
-    bounds = {name: column_bounds(rows[name]) for name, dtype in rows.schema.items() if not dtype.is_nested()}
+    columns = [column for column in rows.iter_columns() if not column.dtype.is_nested()]
+    bounds = {column.name: column_bounds(column) for column in columns}
     low, high = ({name: pair[side] for name, pair in bounds.items()} for side in (0, 1))
-    nulls = rows.select(pl.all().null_count()).row(0, named=True)
+    nulls = {column.name: column.null_count() for column in rows.iter_columns()}
     return statistics_text(rows.height, low, high, nulls)
 
 
@@ -158,8 +164,11 @@ def statistics_text(count: int, low: Mapping[str, object], high: Mapping[str, ob
 
 
 def column_bounds(column: pl.Series) -> tuple[object, object]:
-    """Minimum and maximum of a column; nulls are ignored, both None when all are null."""
-    # Most columns of text hold one value throughout, which a comparison tells at a fifth of the price of two bounds.
+    """Minimum and maximum of a column (of an enum, the first and last of its values); nulls are ignored, both None when all are null."""
+    if isinstance(column.dtype, pl.Enum):
+        values = column.dtype.categories
+        return values[0], values[-1]
+    # Text of one value throughout is common, which a comparison tells at a fifth of the price of two bounds.
     if column.dtype == pl.String and len(column) and column[0] is not None and (column == column[0]).all():
         return column[0], column[0]
     return column.min(), column.max()

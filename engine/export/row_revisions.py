@@ -90,6 +90,7 @@ class RevisionChain:
 
 def keep_known_revisions(name: str, rows: pl.DataFrame, former: pl.DataFrame, revision: int) -> pl.DataFrame:
     """Rows with the revision of the former row of equal key and values; `revision` for new or changed rows."""
+    rows = rows.cast({pl.Enum: pl.String})
     key = [*KEYS[name], "turn"]
     values = [column for column in rows.columns if column not in key and column != "revision"]
     old = {column: f"{column}:old" for column in (*values, "revision")}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
+from engine.export.coded_text import concat_coded
 from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, TableChange, commit_revision
 from engine.export.parquet import StagedFile, stage, stage_batches
 from engine.export.table_edits import RowChanges, TableFiles, stage_changes
@@ -262,7 +263,7 @@ def stage_all_rows(
     staging : Path
         Folder of the files.
     """
-    batches = (conform_table(name, rows) for rows in table_batches(snapshot, name))
+    batches = (conform_table(name, rows, keep_enums=True) for rows in table_batches(snapshot, name))
     stamped = (chain.with_target_revision(name, rows, former) for rows in batches)
     yield from stage_batches(name, stamped, staging)
 
@@ -293,7 +294,7 @@ def table_batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
             keys = [key for key in all_keys if key.interval == interval]
             for sessions, series in batch_scopes(snapshot, keys, by_month=kind != "open_interest"):
                 panels = [(key, panel_rows(snapshot.panels[key], sessions, series)) for key in keys]
-                yield pl.concat([_exported_rows(snapshot, key, rows) for key, rows in panels])
+                yield concat_coded([_exported_rows(snapshot, key, rows, as_enums=True) for key, rows in panels])
 
 
 def batch_scopes(
@@ -384,8 +385,10 @@ def panel_rows(panel: Panel, sessions: tuple[dt.date, dt.date] | None, series: l
     return panel.where(in_sessions) if series is None else panel.of_series(series, in_sessions)
 
 
-def _exported_rows(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
-    return snapshot.closed_bars(key, rows) if key.kind == "bars" else snapshot.raw_view(rows)
+def _exported_rows(
+    snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame, *, as_enums: bool = False
+) -> pl.DataFrame:
+    return snapshot.closed_bars(key, rows, as_enums=as_enums) if key.kind == "bars" else snapshot.raw_view(rows)
 
 
 def changes_since(

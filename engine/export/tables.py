@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from engine.errors import IntervalError, SchemaError
+from engine.export.coded_text import FEW_VALUES
 from engine.interval import Interval
 from engine.schema import TS, TS_NS, Schema, empty
 
@@ -211,7 +212,7 @@ ADDED: Mapping[str, tuple[str, ...]] = {
 LIVE = ("gaps", "quality")
 
 
-def conform_table(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
+def conform_table(name: str, frame: pl.DataFrame | None, *, keep_enums: bool = False) -> pl.DataFrame:
     """Check a frame (None: no rows) and cast it to its table's schema, adding computed columns; SchemaError if unfit.
 
     Parameters
@@ -223,6 +224,8 @@ def conform_table(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
         `revision` (then null) and what is `ADDED` (then null) may be left out. Types may differ where nothing can be
         lost: enum for String, an integer of another width, an all-null column, nanoseconds in `ts` where `ts_ns` keeps
         them.
+    keep_enums : bool
+        Leave enums of `FEW_VALUES` as they are, and make `month` one: rows on their way to a file.
 
     Raises
     ------
@@ -237,11 +240,13 @@ def conform_table(name: str, frame: pl.DataFrame | None) -> pl.DataFrame:
     check_columns(name, frame)
     for column in COMPUTED:
         if column in TABLES[name]:
-            frame = with_computed_column(name, frame, column)
+            frame = with_computed_column(name, frame, column, as_enum=keep_enums)
+    types = TABLES[name]
+    if keep_enums:
+        held = {column: frame.schema[column] for column in FEW_VALUES.get(name, ()) if column in frame.columns}
+        types = {**types, **{column: dtype for column, dtype in held.items() if isinstance(dtype, pl.Enum)}}
     try:
-        rows = with_added_columns(name, frame).select(
-            pl.col(column).cast(dtype) for column, dtype in TABLES[name].items()
-        )
+        rows = with_added_columns(name, frame).select(pl.col(column).cast(dtype) for column, dtype in types.items())
     except pl.exceptions.PolarsError as error:
         raise SchemaError(f"{name}: {error}") from error
     check_values(name, rows)
@@ -306,11 +311,11 @@ def with_added_columns(name: str, rows: pl.DataFrame) -> pl.DataFrame:
     return whole.select(column for column in TABLES[name] if column in whole.columns)
 
 
-def with_computed_column(name: str, frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Add `month`, `ts_ns` or a null `revision` if absent; SchemaError if a given `month` or `ts_ns` disagrees."""
+def with_computed_column(name: str, frame: pl.DataFrame, column: str, *, as_enum: bool = False) -> pl.DataFrame:
+    """Add `month` (an enum if asked for), `ts_ns` or a null `revision` if absent; SchemaError if a given `month` or `ts_ns` disagrees."""
     if column == "revision":
         return frame if column in frame.columns else frame.with_columns(pl.lit(None, LONG).alias(column))
-    computed = month_names(frame["session"]) if column == "month" else frame["ts"].cast(TS_NS).dt.epoch("ns")
+    computed = month_names(frame["session"], as_enum=as_enum) if column == "month" else frame["ts"].cast(TS_NS).dt.epoch("ns")
     if column not in frame.columns:
         return frame.with_columns(computed.alias(column))
     given = frame[column]
@@ -321,14 +326,16 @@ def with_computed_column(name: str, frame: pl.DataFrame, column: str) -> pl.Data
     return frame
 
 
-def month_names(session: pl.Series) -> pl.Series:
-    """Month of each date as text `YYYY-MM`; null for a null date."""
+def month_names(session: pl.Series, *, as_enum: bool = False) -> pl.Series:
+    """Month of each date as text `YYYY-MM`, or an enum; null for a null date."""
     day = session.cast(pl.Date).to_physical()
     first, last = day.min(), day.max()
     if not isinstance(first, int) or not isinstance(last, int):
         return pl.Series([None], dtype=pl.String).new_from_index(0, len(day))
     # Each date is formatted once, not once per row.
     names = pl.int_range(first, last + 1, dtype=pl.Int32, eager=True).cast(pl.Date).dt.strftime("%Y-%m")
+    if as_enum:
+        names = names.cast(pl.Enum(names.unique().sort()))
     return names.gather(day - first)
 
 

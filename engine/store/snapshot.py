@@ -198,10 +198,11 @@ class Snapshot(PanelState, SessionState, Summarized):
         grid = self.grid(key.spec, key.grid_interval)
         return bars_view(self._chosen_windows(key, rows), grid, key.interval, key.origin, self.series, self.as_of)
 
-    def closed_bars(self, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
-        """As `bars_table`, plus `revision`, only bars whose `ts_end` is not after `as_of` (None: all bars)."""
+    def closed_bars(self, key: PanelKey, rows: pl.DataFrame, *, as_enums: bool = False) -> pl.DataFrame:
+        """As `bars_table` (text as enums, but for symbols, if asked for), plus `revision`; no bar that ends after `as_of`."""
         rows, grid = self._chosen_windows(key, rows), self.grid(key.spec, key.grid_interval)
-        bars = bars_view(rows, grid, key.interval, key.origin, self.series, self.as_of).with_columns(rows["revision"])
+        bars = bars_view(rows, grid, key.interval, key.origin, self.series, self.as_of, as_enums=as_enums)
+        bars = bars.with_columns(rows["revision"])
         # A filter copies every row, so it is left out where all are final.
         return bars if self.as_of is None or bars["final"].all() else bars.filter("final")
 

@@ -9,7 +9,10 @@ import polars as pl
 
 from engine.grid import SessionGrid
 from engine.interval import Interval
-from engine.schema import TS, VERDICT
+from engine.schema import PRICE_TYPES, TS, VERDICT
+
+# In the order of their names, so that codes and texts have the same order.
+PRICE_TYPE, ORIGIN = pl.Enum(sorted(PRICE_TYPES)), pl.Enum(("derived", "source"))
 
 BARS_VIEW = {
     "symbol": pl.String(),
@@ -114,6 +117,8 @@ def bars_view(
     origin: str,
     series: pl.DataFrame,
     as_of: dt.datetime | None,
+    *,
+    as_enums: bool = False,
 ) -> pl.DataFrame:
     """Stored bars as `BARS_VIEW`, in order; `final`, and only then `complete`, if ended by `as_of`; verdict `incomplete` else.
 
@@ -130,6 +135,8 @@ def bars_view(
         `series, symbol, price_type`.
     as_of : datetime or None
         A bar whose end lies later is not final.
+    as_enums : bool
+        Leave columns of text that hold few values as enums.
 
     Returns
     -------
@@ -138,8 +145,12 @@ def bars_view(
     """
     if grid is None or interval is None:
         return pl.DataFrame(schema=BARS_VIEW)
+    labels = grid.table.select("ordinal", "segment")
+    if as_enums:
+        series = series.with_columns(series["price_type"].cast(PRICE_TYPE))
+        labels = labels.with_columns(labels["segment"].cast(pl.Enum(labels["segment"].drop_nulls().unique().sort())))
     shown = with_series_names(with_ends(rows, grid), series)
-    shown = shown.hstack(_lookup_columns(grid.table, "ordinal", shown["ordinal"], ["segment"]))
+    shown = shown.hstack(_lookup_columns(labels, "ordinal", shown["ordinal"], ["segment"]))
     final = pl.lit(value=True) if as_of is None else pl.col("ts_end") <= as_of
     # All its slots may hold something before it is over, where they are made of ticks.
     completeness = (
@@ -147,13 +158,19 @@ def bars_view(
         if "complete" in shown.columns
         else [pl.lit(None, BARS_VIEW[name]).alias(name) for name in ("n_base", "n_expected", "complete")]
     )
-    return shown.with_columns(
-        pl.lit(str(interval)).alias("interval"), pl.lit(origin).alias("origin"), final.alias("final"), *completeness,
-        _as_strings(shown["provenance"]),
-    ).with_columns(
-        # What is not over, or lacks a slot, is incomplete whatever it is made of.
-        pl.when(pl.col("final") & pl.col("complete").fill_null(value=True)).then("verdict").otherwise(pl.lit("incomplete", VERDICT)).alias("verdict")
-    ).select(pl.col(name).cast(dtype) for name, dtype in BARS_VIEW.items())  # fmt: skip
+    text = str(interval)
+    named = (pl.lit(text, pl.Enum([text])), pl.lit(origin, ORIGIN)) if as_enums else (pl.lit(text), pl.lit(origin))
+    # What is not over, or lacks a slot, is incomplete whatever it is made of.
+    is_whole = pl.col("final") & pl.col("complete").fill_null(value=True)
+    whole = shown.with_columns(
+        named[0].alias("interval"),
+        named[1].alias("origin"),
+        final.alias("final"),
+        *completeness,
+        shown["provenance"] if as_enums else _as_strings(shown["provenance"]),
+    ).with_columns(pl.when(is_whole).then("verdict").otherwise(pl.lit("incomplete", VERDICT)).alias("verdict"))
+    kept = {name for name, dtype in whole.schema.items() if as_enums and isinstance(dtype, pl.Enum)}
+    return whole.select(name if name in kept else pl.col(name).cast(dtype) for name, dtype in BARS_VIEW.items())
 
 
 def with_ends(rows: pl.DataFrame, grid: SessionGrid) -> pl.DataFrame:
