@@ -24,13 +24,13 @@ ARROW_SCHEMA = "ARROW:schema"  # key of a Parquet file's metadata by which Polar
 
 def concat_coded(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Concatenate frames of equal columns whose enums may differ: each then has the values of all, sorted."""
-    joined = {}
+    joined: dict[str, pl.DataType] = {}
     for name, dtype in frames[0].schema.items():
         enums = {one.schema[name] for one in frames}
         if isinstance(dtype, pl.Enum) and len(enums) > 1:
             values = {value for enum in enums if isinstance(enum, pl.Enum) for value in enum.categories}
             joined[name] = pl.Enum(sorted(values))
-    return pl.concat([one.cast(dict(joined)) for one in frames] if joined else frames)
+    return pl.concat([one.cast({**joined}) for one in frames] if joined else frames)
 
 
 def with_least_codes(rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

@@ -385,9 +385,7 @@ def panel_rows(panel: Panel, sessions: tuple[dt.date, dt.date] | None, series: l
     return panel.where(in_sessions) if series is None else panel.of_series(series, in_sessions)
 
 
-def _exported_rows(
-    snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame, *, as_enums: bool = False
-) -> pl.DataFrame:
+def _exported_rows(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame, *, as_enums: bool = False) -> pl.DataFrame:
     return snapshot.closed_bars(key, rows, as_enums=as_enums) if key.kind == "bars" else snapshot.raw_view(rows)
 
 

@@ -315,7 +315,9 @@ def with_computed_column(name: str, frame: pl.DataFrame, column: str, *, as_enum
     """Add `month` (an enum if asked for), `ts_ns` or a null `revision` if absent; SchemaError if a given `month` or `ts_ns` disagrees."""
     if column == "revision":
         return frame if column in frame.columns else frame.with_columns(pl.lit(None, LONG).alias(column))
-    computed = month_names(frame["session"], as_enum=as_enum) if column == "month" else frame["ts"].cast(TS_NS).dt.epoch("ns")
+    computed = (
+        month_names(frame["session"], as_enum=as_enum) if column == "month" else frame["ts"].cast(TS_NS).dt.epoch("ns")
+    )
     if column not in frame.columns:
         return frame.with_columns(computed.alias(column))
     given = frame[column]
