@@ -24,13 +24,15 @@ ARROW_SCHEMA = "ARROW:schema"  # key of a Parquet file's metadata by which Polar
 
 def concat_coded(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Concatenate frames of equal columns whose enums may differ: each then has the values of all, sorted."""
-    joined: dict[str, pl.DataType] = {}
+    joined = {}
     for name, dtype in frames[0].schema.items():
         enums = {one.schema[name] for one in frames}
         if isinstance(dtype, pl.Enum) and len(enums) > 1:
             values = {value for enum in enums if isinstance(enum, pl.Enum) for value in enum.categories}
             joined[name] = pl.Enum(sorted(values))
-    return pl.concat([one.cast({**joined}) for one in frames] if joined else frames)
+    if joined:
+        frames = [one.with_columns(pl.col(name).cast(enum) for name, enum in joined.items()) for one in frames]
+    return pl.concat(frames)
 
 
 def with_least_codes(rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

@@ -9,10 +9,10 @@ import polars as pl
 
 from engine.grid import SessionGrid
 from engine.interval import Interval
-from engine.schema import PRICE_TYPES, TS, VERDICT
+from engine.schema import TS, VERDICT
 
-# In the order of their names, so that codes and texts have the same order.
-PRICE_TYPE, ORIGIN = pl.Enum(sorted(PRICE_TYPES)), pl.Enum(("derived", "source"))
+# In the order of text, as rows are sorted by it.
+ORIGIN = pl.Enum(("derived", "source"))
 
 BARS_VIEW = {
     "symbol": pl.String(),
@@ -147,7 +147,7 @@ def bars_view(
         return pl.DataFrame(schema=BARS_VIEW)
     labels = grid.table.select("ordinal", "segment")
     if as_enums:
-        series = series.with_columns(series["price_type"].cast(PRICE_TYPE))
+        series = series.with_columns(series["price_type"].cast(pl.Enum(series["price_type"].unique().sort())))
         labels = labels.with_columns(labels["segment"].cast(pl.Enum(labels["segment"].drop_nulls().unique().sort())))
     shown = with_series_names(with_ends(rows, grid), series)
     shown = shown.hstack(_lookup_columns(labels, "ordinal", shown["ordinal"], ["segment"]))
