@@ -28,9 +28,10 @@ from engine.quality.causes.cause_table import CAUSES, EXCLUDED, EXPLAINING
 from engine.quality.causes.fickle_quotes import was_away_as_long
 from engine.quality.causes.gap_parts import axis_keys, cut_points, outage_keys, range_of_parts, take_parts
 from engine.quality.causes.no_trade_rates import chance_of_run
-from engine.quality.causes.outages import OUTAGES, is_sure, week_places
+from engine.quality.causes.outages import OUTAGES, is_silence, is_sure, week_places
 from engine.quality.causes.priors import HALTS_PER_LOSS, SURE, losses_per_slot
 from engine.quality.causes.profiles import PROFILE_KEY, BarSummary, bin_keys, covered_lengths, profile_keys, slot_keys
+from engine.quality.causes.silent_minutes import SILENCE
 from engine.quality.causes.weighing import WeighedGaps
 from engine.quality.contiguous_runs import Floats, run_starts
 from engine.schema import SEGMENTS_PER_SESSION, Schema
@@ -202,13 +203,15 @@ def attribute_gaps(
     cause, confidence = likeliest_causes(part, edges, slot_minutes)
     ordinal, slot = gaps["ordinal"].to_numpy().astype(np.int64), gaps["slot"].to_numpy().astype(np.int64)
     outage = range_of_parts(axis_keys(gaps), *outage_keys(outages))
-    of_feed = (
-        outages.select(is_sure()).to_series().to_numpy()[outage] & (outage >= 0) if outages.height else outage >= 0
+    of_feed, of_nobody = (
+        outages.select(told).to_series().to_numpy()[outage] & (outage >= 0) if outages.height else outage >= 0
+        for told in (is_sure(), is_silence())
     )
     cause[of_feed], confidence[of_feed] = FEED_LOSS, 1.0
     # All lack these slots, by a loss or a silence of all: no rate of a single series tells.
     of_all = (outage >= 0) & ~of_feed & ~(float_column(gaps, "prints") > 0)
     cause[of_all], confidence[of_all] = UNKNOWN, 0.5
+    cause[of_all & of_nobody], confidence[of_all & of_nobody] = NO_TRADE, SILENCE
     outage = np.where(of_feed, outage, -1)
     grouped = gaps.select("series").join(groups, on="series", how="left", maintain_order="left")
     group = grouped["group"].fill_null(-1).to_numpy()
@@ -246,7 +249,7 @@ def attribute_gaps(
             "busier": pl.Series(edges.after, nan_to_null=True),
             "others": (due - own).astype(np.int64),
             "others_missing": np.maximum(missing - own, 0).astype(np.int64),
-            "together": of_all & ~recurring & ~known,
+            "together": of_all & ~of_nobody & ~recurring & ~known,
         },
         schema_overrides={name: dtype for name, dtype in ATTRIBUTED.items() if name != "cause"},
     )

@@ -230,7 +230,8 @@ def find_outages(
     DataFrame of `OUTAGES`, sorted
         `[first, end)` are slots; `symbols` of `peers` miss some of them, `share` of the expected bars is missing, and
         `surprise` is the logarithm of the odds for an outage, the prior included. Short ranges that may as well be
-        silent minutes of the market (`silent_minutes`) are among them: `is_sure` leaves them out.
+        silent minutes of the market (`silent_minutes`) are among them: `is_sure` leaves them out, `is_silence` tells those
+        that surely are.
     """
     if sums.is_empty():
         return pl.DataFrame(schema=dict(OUTAGES))
@@ -253,14 +254,17 @@ def find_outages(
     both = -(pl.col("surprise").neg().exp() + np.exp(-of_short)).log()
     is_short = pl.col("length") <= SHORT_SLOTS
     weighed = likely.with_columns(pl.when(is_short).then(both).otherwise("surprise").alias("surprise"))
-    return weighed.filter(~is_short | (of_short > -SURELY_SILENT)).select(
-        pl.col(name).cast(dtype) for name, dtype in OUTAGES.items()
-    )
+    return weighed.select(pl.col(name).cast(dtype) for name, dtype in OUTAGES.items())
 
 
 def is_sure() -> pl.Expr:
     """Expression: whether a range of `OUTAGES` is one; of the others neither outage nor silence is sure."""
     return pl.col("surprise") >= LEAST_ODDS
+
+
+def is_silence() -> pl.Expr:
+    """Expression: whether a range of `OUTAGES` is surely a silence of the whole market."""
+    return pl.col("surprise") <= -SURELY_SILENT
 
 
 class Steps(NamedTuple):

@@ -22,7 +22,10 @@ SILENT_NIGHTS = 0.25  # that of markets around the clock
 AROUND_THE_CLOCK = 20 * 60  # minutes of a segment
 RATE_RANGE = 9.2  # the logarithm of the range of rates
 GOES_ON = 0.3  # chance that a silent market is so in the next slot too
-SURELY_SILENT = float(np.log(19))  # log odds from which minutes that all lack are nobody's
+# Share of the short ranges that last one, two and three slots. Silence at night comes by lone minutes, outages do not.
+OUTAGE_LENGTHS, SILENCE_LENGTHS = (0.5, 0.3, 0.2), (0.7, 0.21, 0.09)
+SILENCE = 0.95  # probability from which minutes that all lack are nobody's
+SURELY_SILENT = math.log(SILENCE / (1 - SILENCE))
 
 
 def odds_of_short_outages(outages: pl.DataFrame, usual: float, segment_minutes: float) -> float:
@@ -31,8 +34,9 @@ def odds_of_short_outages(outages: pl.DataFrame, usual: float, segment_minutes: 
     n of them at different times of day are n outages where `usual` ones are expected, at a rate that is gamma distributed
     with shape `RATE_SHAPE`, or of one of the `BAD_FEEDS`, at any rate (log-uniform); or n minutes in which nobody trades, as
     `SILENT_MARKETS` of the markets of liquid symbols have (`SILENT_NIGHTS` of those around the clock), at any rate, each
-    minute longer with the chance `GOES_ON`. In such minutes some symbols trade, or none: with a chance that they all share,
-    mostly near 0 or 1 (Jeffreys' prior), where an outage lets a bar pass with the chance `PASSES`.
+    minute longer with the chance `GOES_ON` (around the clock `SILENCE_LENGTHS`, against `OUTAGE_LENGTHS`). In such minutes
+    some symbols trade, or none: with a chance that they all share, mostly near 0 or 1 (Jeffreys' prior), where an outage
+    lets a bar pass with the chance `PASSES`.
 
     Parameters
     ----------
@@ -52,9 +56,15 @@ def odds_of_short_outages(outages: pl.DataFrame, usual: float, segment_minutes: 
     as_usual = RATE_SHAPE * math.log(chance) + n * math.log1p(-chance)
     as_usual += math.lgamma(n + RATE_SHAPE) - math.lgamma(n + 1) - math.lgamma(RATE_SHAPE)
     as_outages = float(np.logaddexp(as_usual + math.log1p(-BAD_FEEDS), math.log(BAD_FEEDS / RATE_RANGE / n)))
-    longer = float(times["length"].sum()) - n
-    silent = SILENT_NIGHTS if segment_minutes >= AROUND_THE_CLOCK else SILENT_MARKETS
-    as_silence = math.log(silent / RATE_RANGE / n) + longer * math.log(GOES_ON)
+    lengths = times["length"].to_numpy().astype(np.int64)
+    longer = float(lengths.sum()) - n
+    at_night = segment_minutes >= AROUND_THE_CLOCK
+    as_silence = math.log((SILENT_NIGHTS if at_night else SILENT_MARKETS) / RATE_RANGE / n)
+    if at_night:
+        as_outages += float(np.log(OUTAGE_LENGTHS)[lengths - 1].sum())
+        as_silence += float(np.log(SILENCE_LENGTHS)[lengths - 1].sum())
+    else:
+        as_silence += longer * math.log(GOES_ON)
     lacking = float((short["symbols"] * short["length"]).sum())
     there = float(((short["peers"] - short["symbols"]).clip(0) * short["length"]).sum())
     if_outages = lacking * math.log1p(-PASSES) + there * math.log(PASSES)

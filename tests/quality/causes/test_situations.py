@@ -132,15 +132,28 @@ def test_audit_of_an_hour_that_one_symbol_lost_is_not_explained_by_hours_that_al
     assert causes_at(gaps, hours[[99]]) == ["symbol_loss"]
 
 
-def test_audit_of_a_month_of_currencies_with_silent_minutes_has_no_outage() -> None:
+@pytest.mark.parametrize("silent", [6, 10])
+def test_audit_of_a_month_of_currencies_with_silent_minutes_has_no_outage(silent: int) -> None:
     rng = np.random.default_rng(8)
     segments = calendar("FX").segments(dt.date(2024, 5, 1), dt.date(2024, 5, 31)).filter("regular")
     spans = segments.select(pl.col("segment_open", "segment_close").dt.replace_time_zone(None)).rows()
     minutes = np.concatenate([np.arange(a, b, dt.timedelta(minutes=1), "datetime64[us]") for a, b in spans])
-    held = np.delete(minutes, rng.choice(np.arange(500, len(minutes) - 500), 10, replace=False))
+    held = np.delete(minutes, rng.choice(np.arange(500, len(minutes) - 500), silent, replace=False))
     own = {name: held[rng.random(len(held)) < 0.9995] for name in ("EURUSD", "GBPUSD", "USDJPY")}
     tables = audited(own, rng, "FX")
     assert (tables["outages"].height, loud(tables)) == (0, [])
+
+
+def test_audit_of_a_silent_minute_beside_one_that_a_symbol_lacks_is_no_loss_of_two() -> None:
+    rng = np.random.default_rng(8)
+    minutes = np.arange(0, 20 * 1440) * np.timedelta64(60_000_000, "us") + np.datetime64("2024-05-01", "us")
+    silent = rng.choice(np.arange(500, len(minutes) - 500), 25, replace=False)
+    own = {name: np.delete(minutes, silent) for name in ("A", "B", "C")}
+    own["A"] = np.setdiff1d(own["A"], minutes[[silent[0] + 1, 900, 5_000, 9_000, 14_000, 20_000]])
+    tables = audited(own, rng, "24/7")
+    assert causes_at(tables["gaps"], minutes[silent[[0]]])[0] == "no_trade"
+    assert "feed_loss" not in set(tables["gaps"]["cause"])
+    assert not tables["gaps"].filter(pl.col("cause") == "symbol_loss", pl.col("bar_count") > 1).height
 
 
 @pytest.mark.parametrize("seed", range(2))
