@@ -81,7 +81,6 @@ def test_options_of_files_refuse_a_url_of_a_store(engine, tmp_path, monkeypatch)
         ("sql", "out", "SELECT 1", "--output", "s3://lake/x.csv"),
         ("export", "out", "--to", "csv", "--output", "s3://lake/x"),
         ("audit", "in", "--calendar", "XNYS", "--output", "s3://lake/x"),
-        ("run", "in", "--calendar", "XNYS", "--export", "s3://lake/x", "--workers", "2"),
     ):
         code, _, err = engine(*words)
         assert code == 2, words
