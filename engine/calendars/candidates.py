@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import polars as pl
 
-from engine.calendars.files import parse_calendar
-from engine.calendars.providers import DATA, calendar, calendar_from_file
+from engine.calendars.files import CalendarFile, parse_calendar
+from engine.calendars.hours import WallTime, dates, local_to_utc
+from engine.calendars.providers import DATA, calendar
 from engine.errors import CalendarError
-from engine.schema import SEGMENTS, empty
+from engine.schema import SEGMENTS, TS, empty
 
 USUAL_HOURS = DATA / "usual_hours.csv"
 COLUMNS = dict.fromkeys(("code", "zone", "days", "hours", "pre", "post"), pl.String)
@@ -48,8 +49,8 @@ class UsualSegments(Mapping[str, pl.DataFrame]):
 
     @cached_property
     def _made(self) -> dict[str, pl.DataFrame]:
-        made: dict[str, pl.DataFrame] = {}
-        code_of: dict[str, str] = {}
+        files: dict[str, CalendarFile] = {}
+        text_of: dict[str, str] = {}
         for (code, zone), rows in candidate_hours().group_by("code", "zone", maintain_order=True):
             text = f'zone = "{zone}"\n'
             for days, *hours in rows.select("days", "hours", "pre", "post").iter_rows():
@@ -58,13 +59,61 @@ class UsualSegments(Mapping[str, pl.DataFrame]):
                     if spans is not None:
                         quoted = ", ".join(f'"{span}"' for span in spans.split("; "))
                         text += f"{label} = [{quoted}]\n"
-            first = code_of.setdefault(text, str(code))
-            if first not in made:
-                own = calendar_from_file(parse_calendar(USUAL_HOURS, text.encode()))
-                spans = own.source(self.last - dt.timedelta(days=self.days), self.last)
-                made[first] = spans.with_columns((pl.col("segment") == "RTH").alias("regular"))
-            made[str(code)] = made[first]
-        return made
+            text_of[str(code)] = text
+            if text not in files:
+                files[text] = parse_calendar(USUAL_HOURS, text.encode())
+        made = weekly_segments(list(files.values()), self.last - dt.timedelta(days=self.days), self.last)
+        segments = dict(zip(files, made, strict=True))
+        return {code: segments[text] for code, text in text_of.items()}
+
+
+def weekly_segments(files: Sequence[CalendarFile], first: dt.date, last: dt.date) -> list[pl.DataFrame]:
+    """Return `session, segment, segment_open, segment_close, regular` by each file's hours of weekdays, all of a zone at once."""
+    hours = [
+        (
+            number,
+            day + 1,
+            span.label,
+            *(of_end for at in (span.open, span.close) for of_end in (microseconds(at), at.zone or file.zone)),
+        )
+        for number, file in enumerate(files)
+        for rule in file.hours
+        for day in rule.scope.days
+        for span in rule.spans
+    ]
+    names = {"number": pl.Int64, "weekday": pl.Int8, "segment": pl.String}
+    ends = {f"segment_{end}": pl.Duration("us") for end in ("open", "close")}
+    zones = [f"zone_of_{end}" for end in ends]
+    schema = names | {
+        name: dtype
+        for end, zone in zip(ends, zones, strict=True)
+        for name, dtype in ((end, ends[end]), (zone, pl.String()))
+    }
+    days = dates(first, last).with_columns(pl.col("session").dt.weekday().alias("weekday"))
+    rows = days.join(pl.DataFrame(hours, schema, orient="row"), on="weekday")
+    midnight = pl.col("session").cast(pl.Datetime("us"))
+    parts = [
+        own.select(
+            "number",
+            "session",
+            "segment",
+            *(
+                local_to_utc(midnight + pl.col(end), str(zone)).cast(TS).alias(end)
+                for end, zone in zip(ends, pair, strict=True)
+            ),
+        )
+        for pair, own in rows.partition_by(zones, as_dict=True).items()
+    ]
+    # A date that a zone skipped has neither end.
+    whole = pl.concat(parts).filter(pl.any_horizontal(pl.col(end).is_not_null() for end in ends))
+    whole = whole.with_columns((pl.col("segment") == "RTH").alias("regular"))
+    by_file = whole.partition_by("number", as_dict=True, include_key=False)
+    return [by_file[number,] for number in range(len(files))]
+
+
+def microseconds(at: WallTime) -> int:
+    """Microseconds from the midnight of a trade date to a wall time."""
+    return 1_000_000 * (86_400 * at.day + at.seconds)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from engine.checks.clock_profile import CLOCK_PROFILE, HOUR_US, MINUTE_US, utc_o
 from engine.checks.findings import findings_of
 from engine.grid import SessionGrid
 from engine.interval import Interval
-from engine.keys import Flags, Ints
+from engine.keys import Flags, Ints, number_ranges
 from engine.quality.causes.outages import is_beyond_chance
 from engine.quality.contiguous_runs import Floats, SlotRuns, run_starts
 from engine.schema import TS, Schema, empty
@@ -148,14 +148,19 @@ def presence(runs: SlotRuns, grid: SessionGrid, zone: str) -> pl.DataFrame:
     chosen = grid.table.filter(pl.col("chosen") & (pl.col("slots") > 0))
     if not step.is_intraday or step.step_us < MINUTE_US or chosen.is_empty() or not len(runs.row):
         return empty(PRESENCE)
-    starts = np.append(0, np.cumsum(chosen["slots"].to_numpy().astype(np.int64)))
-    owner = np.searchsorted(chosen["ordinal"].to_numpy(), runs.ordinal)
-    first = starts[owner] + runs.slot
-    steps = np.bincount(first, minlength=starts[-1] + 1) - np.bincount(first + runs.size, minlength=starts[-1] + 1)
+    ordinal = chosen["ordinal"].to_numpy()
     days, session = np.unique(chosen["session"].cast(pl.Int32).to_numpy(), return_inverse=True)
-    of_run = session[owner]
+    of_run = session[np.searchsorted(ordinal, runs.ordinal)]
     attending = np.bincount(of_run[run_starts(of_run, runs.series)], minlength=len(days))
-    return presence_rows(chosen, starts, session, days, np.cumsum(steps)[:-1], attending, step.step_us, zone)
+    # A calendar may reach years beyond the few sessions that have rows.
+    attended = attending[session] > 0
+    chosen, ordinal, session = chosen.filter(pl.Series(attended)), ordinal[attended], session[attended]
+    starts = np.append(0, np.cumsum(chosen["slots"].to_numpy().astype(np.int64)))
+    first = starts[np.searchsorted(ordinal, runs.ordinal)] + runs.slot
+    steps = np.bincount(first, minlength=starts[-1] + 1) - np.bincount(first + runs.size, minlength=starts[-1] + 1)
+    return presence_rows(chosen, starts, days[session], np.cumsum(steps)[:-1], step.step_us, zone).extend(
+        attending_rows(days, attending)
+    )
 
 
 def combine_presence(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -385,35 +390,28 @@ def _clock(minute: int) -> str:
 
 
 def presence_rows(
-    chosen: pl.DataFrame,
-    starts: Ints,
-    session: Ints,
-    days: np.ndarray[Any, Any],
-    counts: Ints,
-    attending: Ints,
-    step: int,
-    zone: str,
+    chosen: pl.DataFrame, starts: Ints, day: np.ndarray[Any, Any], counts: Ints, step: int, zone: str
 ) -> pl.DataFrame:
-    """Build `PRESENCE`: each slot's count by local minute; minute -1: series per session; empty sessions left out."""
-    slots = np.diff(starts)
-    owner = np.repeat(np.arange(len(slots)), slots)
-    kept = np.flatnonzero(attending[session[owner]] > 0)
-    if not len(kept):
-        return empty(PRESENCE)
+    """Build `PRESENCE` of the slots of segments: the count of each by the local minute in which it starts."""
+    owner, number = number_ranges(np.diff(starts))
     opens = chosen["open"].cast(pl.Int64).to_numpy() - chosen["lead"].to_numpy()
-    at = opens[owner[kept]] + (kept - starts[owner[kept]]) * step
+    at = opens[owner] + number * step
     moves, offsets = utc_offsets(zone, int(at.min()), int(at.max()))
     offset = offsets[np.maximum(np.searchsorted(moves, at, side="right") - 1, 0)]
     minute = (at // MINUTE_US + offset) % (24 * 60)
+    return frame_of_presence(day[owner], minute, counts)
+
+
+def attending_rows(days: np.ndarray[Any, Any], attending: Ints) -> pl.DataFrame:
+    """Build `PRESENCE` of minute -1: the number of series per session, those without any left out."""
     held = np.flatnonzero(attending)
-    day = np.concatenate([days[session[owner[kept]]], days[held]])
-    return pl.DataFrame(
-        {
-            "session": pl.Series(day.astype(np.int32)).cast(pl.Date),
-            "minute": np.concatenate([minute, np.full(len(held), ATTENDING)]).astype(np.int16),
-            "present": np.concatenate([counts[kept], attending[held]]),
-        }
-    )
+    return frame_of_presence(days[held], np.full(len(held), ATTENDING), attending[held])
+
+
+def frame_of_presence(day: np.ndarray[Any, Any], minute: Ints, present: Ints) -> pl.DataFrame:
+    """Return arrays as a frame of `PRESENCE`; days count from 1970."""
+    values = {"session": day.astype(np.int32), "minute": minute.astype(np.int16), "present": present}
+    return pl.DataFrame({name: pl.Series(values[name]).cast(dtype) for name, dtype in PRESENCE.items()})
 
 
 def presence_by_minute(counted: pl.DataFrame) -> pl.DataFrame:

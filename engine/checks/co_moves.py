@@ -83,8 +83,13 @@ def large_moves(bars: Bars, interval: Interval) -> pl.DataFrame:
 
 def largest_of_groups(size: Floats, begins: Ints, count: int) -> Ints:
     """Return the row numbers, ascending, of the `count` largest sizes (the first of equals) from each of `begins` on."""
-    group = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(size)))
-    order = np.lexsort((np.arange(len(size)), -size, group))
+    counts = np.diff(begins, append=len(size))
+    group = np.repeat(np.arange(len(begins)), counts)
+    if count == 1:
+        at = np.flatnonzero(size == np.maximum.reduceat(size, begins)[group]) if len(size) else begins
+        largest: Ints = at[run_starts(group[at])]
+        return largest
+    order = np.lexsort((-size, group))  # equals stay in their order
     return np.sort(order[np.arange(len(size)) - begins[group] < count])
 
 

@@ -19,7 +19,7 @@ from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, MeasureInp
 from engine.checks.clock_profile import MINUTE_US, utc_offsets
 from engine.checks.findings import findings_of
 from engine.keys import Flags, Ints
-from engine.quality.contiguous_runs import run_starts
+from engine.quality.contiguous_runs import ContiguousRuns, SlotRuns, pairs_where, run_starts
 from engine.schema import SEGMENTS_PER_SESSION, TS, Schema, empty
 
 # Kinds of a quiet bar: without volume (also where the source has none), or with a volume.
@@ -76,40 +76,43 @@ KEY = list(SERIES)
 
 
 class _Quiet:
-    """Quiet bars of sorted rows in slots, as arrays."""
+    """Quiet bars of sorted rows in slots: row numbers, ascending, of those without volume (`idle`) and with it (`carried`).
+
+    Runs of slots stand for the rows, of which only the quiet ones are looked at.
+    """
 
     def __init__(self, part: MeasureInput) -> None:
-        names = ["series", "ts", "session", "ordinal", "slot", "close", "high", "low"]
-        rows = part.session_rows.select(*names, *(["volume"] if "volume" in part.rows.columns else []))
-        self.rows = rows.filter(pl.col("slot").is_not_null()) if rows["slot"].null_count() else rows
-        self.step = part.grid.interval.step_us
+        runs = part.runs
+        self.rows, self.step, self.zone = runs.rows, part.grid.interval.step_us, part.zone
         self.series = self.rows["series"].to_numpy()
-        ordinal, slot = (self.rows[name].to_numpy() for name in ("ordinal", "slot"))
-        self.follows = np.zeros(len(self.series), bool)  # the bar before is of the same segment
-        self.follows[1:] = (self.series[1:] == self.series[:-1]) & (ordinal[1:] == ordinal[:-1])
-        steps = np.diff(slot.astype(np.int64))
-        self.after_gap = np.flatnonzero((steps > 1) & self.follows[1:]) + 1
-        self.skipped = steps[self.after_gap - 1] - 1  # slots without a row before those bars
+        heads = run_starts(runs.series, runs.ordinal)
+        self.segment_heads: Ints = runs.row[heads]
+        self.session_heads: Ints = runs.row[run_starts(runs.series, runs.ordinal // SEGMENTS_PER_SESSION)]
+        after_gap = np.setdiff1d(np.arange(len(runs.row)), heads, assume_unique=True)
+        self.after_gap: Ints = runs.row[after_gap]
+        # Slots without a row before those bars.
+        self.skipped: Ints = runs.slot[after_gap] - runs.slot[after_gap - 1] - runs.size[after_gap - 1]
         close, high, low = (self.rows[name].to_numpy() for name in ("close", "high", "low"))
-        self.close = close
-        quiet = self.follows.copy()
-        quiet[1:] &= close[1:] == close[:-1]
-        quiet &= high == low
-        at = np.flatnonzero(quiet)  # few, of which the volumes are looked at
+        at = pairs_where(lambda a, b: (close[b] == close[a]) & (high[b] == low[b]), max(len(close) - 1, 0)) + 1
+        at = at[~self.is_head(at)]
         traded = np.zeros(len(at), bool)
-        if "volume" in rows.columns:
+        if "volume" in self.rows.columns:
             traded = (self.rows["volume"].gather(at) > 0).fill_null(value=False).to_numpy()
-        self.idle, self.carried = np.zeros((2, len(quiet)), bool)
-        self.idle[at[~traded]] = True
-        self.carried[at[traded]] = True
-        ts = self.rows["ts"].to_physical().to_numpy()
-        if len(ts):
-            moves, offsets = utc_offsets(part.zone, int(ts.min()), int(ts.max()))
-            offset = offsets[0] if len(offsets) == 1 else offsets[np.searchsorted(moves, ts, side="right") - 1]
-            ts = ts + offset * MINUTE_US
-        self.half_hour: Ints = ts // HALF_HOUR_US % 48
-        heads = np.flatnonzero(~self.follows)  # of segments
-        self.session_heads: Ints = heads[run_starts(self.series[heads], ordinal[heads] // SEGMENTS_PER_SESSION)]
+        self.idle, self.carried = at[~traded], at[traded]
+
+    def is_head(self, at: Ints) -> Flags:
+        """Mask rows that are the first of their segment."""
+        found = np.searchsorted(self.segment_heads, at)
+        return np.append(self.segment_heads, [-1])[found] == at
+
+    def half_hour(self, at: Ints) -> Ints:
+        """Return the half hour, 0 to 47, of the venue's day in which each row begins."""
+        ts = self.rows["ts"].gather(at).to_physical().to_numpy()
+        if not len(ts):
+            return ts
+        moves, offsets = utc_offsets(self.zone, int(ts.min()), int(ts.max()))
+        local: Ints = ts + offsets[np.searchsorted(moves, ts, side="right") - 1] * MINUTE_US
+        return local // HALF_HOUR_US % 48
 
     def near(self, start: Ints, end: Ints) -> tuple[Ints, Ints]:
         """Return (first, last + 1) of the rows within `NEAR` rows of each run, in its session."""
@@ -117,41 +120,57 @@ class _Quiet:
         session = np.searchsorted(heads, start, side="right") - 1
         return np.maximum(start - NEAR, heads[session]), np.minimum(end + NEAR, heads[session + 1])
 
-    def runs(self, quiet: Flags) -> tuple[Ints, Ints]:
+    def runs(self, at: Ints) -> tuple[Ints, Ints]:
         """Return (first, last + 1) of the runs of quiet bars that follow each other in a segment, absent slots between or not."""
-        at = np.flatnonzero(quiet)
-        joined = quiet[np.maximum(at - 1, 0)] & self.follows[at]
+        joined = (np.diff(at, prepend=-2) == 1) & ~self.is_head(at)
         return at[~joined], at[~np.append(joined[1:], [False])[: len(at)]] + 1
 
 
-def fill_counts(quiet: _Quiet, series: pl.DataFrame) -> pl.DataFrame:
+def fill_counts(quiet: _Quiet, runs: SlotRuns, series: pl.DataFrame) -> pl.DataFrame:
     """Return `RATES`: a row per series and half hour with rows in slots."""
     if not len(quiet.series):
         return empty(RATES)
-    heads = run_starts(quiet.series)
-    owner = np.repeat(np.arange(len(heads)), np.diff(heads, append=len(quiet.series)))
-    cell = owner * 48 + quiet.half_hour
-    gap = cell[quiet.after_gap]
+    heads = run_starts(runs.series)
+    first_of_series = runs.row[heads]
     size = len(heads) * 48
+
+    def counted(at: Ints, weights: Ints | None = None) -> Ints:
+        owner = np.searchsorted(first_of_series, at, side="right") - 1
+        return np.bincount(owner * 48 + quiet.half_hour(at), weights, minlength=size).astype(np.int64)
+
+    pieces = cut_at_half_hours(runs, quiet.step, quiet.zone)
     counts = {
-        "bars": np.bincount(cell, minlength=size),
-        "absent": np.bincount(gap, weights=quiet.skipped, minlength=size).astype(np.int64),
-        "absent_runs": np.bincount(gap, minlength=size),
-        "idle": np.bincount(cell[quiet.idle], minlength=size),
-        "idle_runs": np.bincount(cell[quiet.runs(quiet.idle)[0]], minlength=size),
-        "carried": np.bincount(cell[quiet.carried], minlength=size),
-        "carried_runs": np.bincount(cell[quiet.runs(quiet.carried)[0]], minlength=size),
+        "bars": counted(pieces.row, pieces.size),
+        "absent": counted(quiet.after_gap, quiet.skipped),
+        "absent_runs": counted(quiet.after_gap),
+        "idle": counted(quiet.idle),
+        "idle_runs": counted(quiet.runs(quiet.idle)[0]),
+        "carried": counted(quiet.carried),
+        "carried_runs": counted(quiet.runs(quiet.carried)[0]),
     }
     held = np.flatnonzero(counts["bars"])
     found = pl.DataFrame(
         {
-            "series": quiet.series[heads][held // 48],
+            "series": quiet.series[first_of_series][held // 48],
             "half_hour": held % 48,
             **{name: values[held] for name, values in counts.items()},
         }
     )
     named = found.join(series.select("series", *SERIES), on="series", how="inner", maintain_order="left")
     return named.select(pl.col(name).cast(dtype) for name, dtype in RATES.items())
+
+
+def cut_at_half_hours(runs: SlotRuns, step: int, zone: str) -> ContiguousRuns:
+    """Return runs of slots cut at the half hours of the venue's clock."""
+    first = runs.rows["ts"].gather(runs.row).to_physical().to_numpy()
+    whole = ContiguousRuns(runs.row, runs.size, first, step)
+    moves, offsets = utc_offsets(zone, int(first.min()), int(whole.last.max()))
+    low, high = (np.searchsorted(moves, at, side="right") - 1 for at in (whole.first, whole.last))
+    strides, period = whole.cut(low, high, lambda cell: moves[cell])
+    late = offsets[period] * MINUTE_US
+    local = ContiguousRuns(strides.row, strides.size, strides.first + late, step)
+    low, high = (at // HALF_HOUR_US for at in (local.first, local.last))
+    return local.cut(low, high, lambda cell: cell * HALF_HOUR_US)[0]
 
 
 def fill_runs(quiet: _Quiet, series: pl.DataFrame) -> pl.DataFrame:
@@ -167,7 +186,7 @@ def fill_runs(quiet: _Quiet, series: pl.DataFrame) -> pl.DataFrame:
         begun = start
         start, end = start[long], end[long]
         low, high = quiet.near(start, end)
-        near = [np.searchsorted(at, high) - np.searchsorted(at, low) for at in (np.flatnonzero(which), begun)]
+        near = [np.searchsorted(at, high) - np.searchsorted(at, low) for at in (which, begun)]
         found.append(
             quiet.rows.select("series", "session", pl.col("ts").alias("start_ts"), pl.col("close").alias("price"))[
                 start
@@ -177,7 +196,7 @@ def fill_runs(quiet: _Quiet, series: pl.DataFrame) -> pl.DataFrame:
                 if len(start)
                 else pl.lit(None, TS).alias("end_ts"),
                 pl.Series("bars", end - start),
-                pl.Series("half_hour", quiet.half_hour[start]),
+                pl.Series("half_hour", quiet.half_hour(start)),
                 pl.Series("near_bars", high - low),
                 pl.Series("near_quiet", near[0]),
                 pl.Series("near_starts", near[1]),
@@ -199,7 +218,7 @@ class QuietBars(Measurement):
         if not part.grid.interval.is_intraday or part.grid.interval.step_us > HALF_HOUR_US:
             return {name: empty(schema) for name, schema in self.schemas.items()}
         quiet = _Quiet(part)
-        return {"fill_rates": fill_counts(quiet, part.series), "fill_runs": fill_runs(quiet, part.series)}
+        return {"fill_rates": fill_counts(quiet, part.runs, part.series), "fill_runs": fill_runs(quiet, part.series)}
 
     def combine(self, frames: Mapping[str, Sequence[pl.DataFrame]]) -> Frames:
         """Sum the counts by series and half hour; concatenate the runs."""

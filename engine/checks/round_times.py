@@ -51,6 +51,7 @@ FEWEST_MARKS = 40
 LEAST_SCORE = 5.0  # of the bars at a lag
 LEAST_STEP = 4.0  # between their score and that of the bars as stamped
 LEAST_BESIDE_EDGES = 2.5  # of both, where the edges of sessions say the same
+MARKS_AT_ONCE = 2048  # so that the bars around them stay in the cache
 KEY = list(SERIES)
 
 Row = dict[str, Any]
@@ -71,13 +72,7 @@ def round_times(bars: Bars, interval: Interval) -> pl.DataFrame:
     at = marks_of(bars, step)
     if not len(at):
         return found
-    width = min(WINDOW, HALF_HOUR_US // step - 1)
-    around = np.arange(-width, width + 1)[:, None] + at
-    near = slice(width - FARTHEST_LAG, width + FARTHEST_LAG + 1)
-    rank = ranks((bars.high - bars.low)[around], near)
-    volume = np.nan_to_num(bars.volume[around])
-    has_volume = volume.any(0)
-    rank[:, has_volume] = (rank[:, has_volume] + ranks(volume[:, has_volume], near)) / 2
+    rank = ranks_near(bars, at, min(WINDOW, HALF_HOUR_US // step - 1))
     owner = bars.owner(at)
     heads = np.flatnonzero(np.diff(owner, prepend=-1))
     lags = np.arange(-FARTHEST_LAG, FARTHEST_LAG + 1)
@@ -108,6 +103,21 @@ def marks_of(bars: Bars, step: int) -> Ints:
     stride = -(-count[owner] // MOST_MARKS)
     kept: Ints = at[(np.arange(len(at)) - np.searchsorted(owner, owner)) % stride == 0]
     return kept
+
+
+def ranks_near(bars: Bars, at: Ints, width: int) -> Floats:
+    """Return the ranks, a row per lag and a column per mark, of bars among those up to `width` rows from the rows `at`."""
+    around, near = np.arange(-width, width + 1)[:, None], slice(width - FARTHEST_LAG, width + FARTHEST_LAG + 1)
+    rank = np.empty((2 * FARTHEST_LAG + 1, len(at)))
+    for low in range(0, len(at), MARKS_AT_ONCE):
+        block = slice(low, low + MARKS_AT_ONCE)
+        rows = around + at[block]
+        rank[:, block] = ranks(bars.high[rows] - bars.low[rows], near)
+        volume = np.nan_to_num(bars.volume[rows])
+        has_volume = volume.any(0)
+        of_volume = ranks(volume, near)
+        rank[:, block] = np.where(has_volume, (rank[:, block] + of_volume) / 2, rank[:, block])
+    return rank
 
 
 def ranks(values: Floats, near: slice) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.checks.check import SERIES, Frames, MeasureInput, Measurement
 from engine.keys import Ints, number_ranges
-from engine.quality.contiguous_runs import Floats, run_starts
+from engine.quality.contiguous_runs import BLOCK, Floats, run_starts
 from engine.schema import TS, Schema, empty
 
 # `print` is a hash of the prices of the bars with a range, whatever their times; `ranged` counts these bars.
@@ -55,7 +55,7 @@ def session_sums(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     sums = rows.select("series", "session", "ts")[begins].with_columns(
         pl.Series("bars", counts),
         pl.Series("ranged", np.add.reduceat(has_range, begins, dtype=np.int64)),
-        pl.Series("print", np.add.reduceat(np.where(has_range, price_hashes(rows), np.uint64(0)), begins)),
+        pl.Series("print", np.add.reduceat(price_hashes(rows), begins)),
         pl.Series("traded", traded),
         pl.Series("size", size),
         pl.Series("least", least),
@@ -70,14 +70,18 @@ def session_sums(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
 
 
 def price_hashes(rows: pl.DataFrame) -> Hashes:
-    """Return a hash of the four prices of each row, the same in every process."""
+    """Return a hash of the four prices of each row with a range, the same in every process, and 0 of rows without one."""
+    prices = [rows[name].to_numpy().astype(np.float64, copy=False) for name in ("open", "high", "low", "close")]
     whole = np.zeros(rows.height, np.uint64)
-    for name, mixer in zip(("open", "high", "low", "close"), MIXERS, strict=True):
-        bits = rows[name].to_numpy().astype(np.float64, copy=False).view(np.uint64)
-        whole += bits * np.uint64(mixer)
-    whole ^= whole >> np.uint64(29)
-    whole *= np.uint64(MIXERS[0])
-    whole ^= whole >> np.uint64(32)
+    for low in range(0, rows.height, BLOCK):
+        block = slice(low, low + BLOCK)
+        mixed = whole[block]
+        for price, mixer in zip(prices, MIXERS, strict=True):
+            mixed += price[block].view(np.uint64) * np.uint64(mixer)
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(MIXERS[0])
+        mixed ^= mixed >> np.uint64(32)
+        mixed *= prices[1][block] > prices[2][block]
     return whole
 
 
@@ -91,7 +95,7 @@ def log_volumes(rows: pl.DataFrame, begins: Ints) -> tuple[Ints, Floats, Floats,
     if not held.all():
         volume = np.where(held, volume, np.nan)
     count = np.add.reduceat(held, begins, dtype=np.int64)
-    size = np.log10(volume)
+    size = np.log(volume) / np.log(10)  # a fourth of the time of log10
     total = np.add.reduceat(size if held.all() else np.where(held, size, 0.0), begins)
     mean = np.divide(total, count, out=none.copy(), where=count > 0)
     return count, mean, np.log10(np.fmin.reduceat(volume, begins)), np.log10(np.fmax.reduceat(volume, begins))
