@@ -410,8 +410,8 @@ def attending_rows(days: np.ndarray[Any, Any], attending: Ints) -> pl.DataFrame:
 
 def frame_of_presence(day: np.ndarray[Any, Any], minute: Ints, present: Ints) -> pl.DataFrame:
     """Return arrays as a frame of `PRESENCE`; days count from 1970."""
-    values = {"session": day.astype(np.int32), "minute": minute.astype(np.int16), "present": present}
-    return pl.DataFrame({name: pl.Series(values[name]).cast(dtype) for name, dtype in PRESENCE.items()})
+    frame = pl.DataFrame({"session": day.astype(np.int32), "minute": minute.astype(np.int16), "present": present})
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in PRESENCE.items())
 
 
 def presence_by_minute(counted: pl.DataFrame) -> pl.DataFrame:

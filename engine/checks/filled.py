@@ -102,8 +102,8 @@ class _Quiet:
 
     def is_head(self, at: Ints) -> Flags:
         """Mask rows that are the first of their segment."""
-        found = np.searchsorted(self.segment_heads, at)
-        return np.append(self.segment_heads, [-1])[found] == at
+        following = np.append(self.segment_heads, [-1])[np.searchsorted(self.segment_heads, at)]
+        return np.asarray(following == at)
 
     def half_hour(self, at: Ints) -> Ints:
         """Return the half hour, 0 to 47, of the venue's day in which each row begins."""

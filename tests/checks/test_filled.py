@@ -10,6 +10,7 @@ from engine.checks.bar_checks import check_bars, combine, measure
 from engine.checks.filled import filled_slots
 from engine.runtime.auditor import run_audit
 from engine.simulation.sessions import Instrument
+from polars.testing import assert_frame_equal
 
 from tests.checks.feeds import LIQUID, MIXED, THIN, Feed, market, moved, placed
 
@@ -198,3 +199,37 @@ def test_filled_bars_are_found_though_stamps_are_a_step_off_but_not_hours(by, fo
     feed = moved(filled(market("XNYS", *JUNE), 1, 700, 30, volume=False), by)
     said = check_bars(feed.rows, feed.series, feed.grid, feed.zone).filter(symbol="LIQ")
     assert said["check_name"].unique().sort().to_list() == found
+
+
+@pytest.mark.parametrize(
+    ("code", "zone"), [("24/7", "America/New_York"), ("24/7", "Asia/Kathmandu"), ("XNYS", "America/New_York")]
+)
+def test_counts_of_half_hours_are_those_of_the_rows_one_by_one(code, zone) -> None:
+    # New York moves its clocks in both months; Kathmandu is three quarters of an hour off.
+    feed = market(code, dt.date(2024, 3, 8), dt.date(2024, 3, 13))
+    rows = feed.rows.sample(fraction=0.7, seed=3).sort("series", "ts")
+    flat = pl.col("close").shift(1).over("series")
+    rows = rows.with_columns(
+        pl.when(pl.col("slot") % 3 == 0).then(flat.fill_null(pl.col("close"))).otherwise("close").alias("close")
+    )
+    rows = rows.with_columns(pl.col("close").alias("high"), pl.col("close").alias("low"), pl.col("close").alias("open"))
+    counted = measure(rows, feed.series, feed.grid, zone)["fill_rates"]
+    same = [pl.col(name) == pl.col(name).shift(1) for name in ("series", "ordinal")]
+    quiet = pl.all_horizontal(*same, pl.col("close") == pl.col("close").shift(1)).fill_null(value=False)
+    skipped = (
+        pl.when(pl.all_horizontal(same)).then(pl.col("slot") - pl.col("slot").shift(1) - 1).otherwise(0).fill_null(0)
+    )
+    local = pl.col("ts").dt.convert_time_zone(zone)
+    named = rows.with_columns(
+        (local.dt.hour() * 2 + local.dt.minute() // 30).cast(pl.Int16).alias("half_hour"),
+        quiet.alias("quiet"), skipped.cast(pl.Int64).alias("skipped"), (pl.col("volume") > 0).alias("traded"),
+    ).join(feed.series, on="series")  # fmt: skip
+    expected = named.group_by("symbol", "price_type", "interval", "half_hour").agg(
+        pl.len().cast(pl.Int64).alias("bars"),
+        pl.col("skipped").sum().alias("absent"),
+        (pl.col("quiet") & ~pl.col("traded")).sum().cast(pl.Int64).alias("idle"),
+        (pl.col("quiet") & pl.col("traded")).sum().cast(pl.Int64).alias("carried"),
+    )
+    key = ["symbol", "price_type", "interval", "half_hour"]
+    assert_frame_equal(counted.select(expected.columns).sort(key), expected.sort(key))
+    assert expected["carried"].sum() > 100
