@@ -114,6 +114,21 @@ class ProcessExecutor:
         return False
 
 
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone: after its `kill -9`, workers would wait for tasks for ever."""
+    import multiprocessing
+    from threading import Thread
+
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        parent.join()  # type: ignore[union-attr]
+        os._exit(1)
+
+    if parent is not None:
+        Thread(target=wait, name="end with parent", daemon=True).start()
+
+
 class ProcessPool:
     """Processes that are started when there is a task for them, and again after one died."""
 
@@ -180,7 +195,9 @@ class ProcessPool:
 
         if self._pool is None:
             # Forks of a process that runs Polars hang.
-            self._pool = ProcessPoolExecutor(self.concurrency, multiprocessing.get_context("spawn"))
+            self._pool = ProcessPoolExecutor(
+                self.concurrency, multiprocessing.get_context("spawn"), initializer=end_with_parent
+            )
         return self._pool
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -85,6 +88,36 @@ def test_warm_up_starts_workers_that_run_later_tasks(tmp_path):
         assert dict(workers.run(doubled, [5, 6])) == {0: 10, 1: 12}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.starts", "1.starts"]
     assert not SerialExecutor().warm_up(doubled)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process runs; of one that ended and that nobody waited for, the command line is empty."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc")
+def test_workers_end_when_their_parent_is_killed():
+    code = """
+import multiprocessing, sys
+from engine.runtime.executor import ProcessExecutor
+with ProcessExecutor(2).open_pool() as pool:
+    assert sorted(result for _, result in pool.run(abs, [-1, -2])) == [1, 2]
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        workers = [int(text) for text in parent.stdout.readline().split()]
+        parent.kill()
+    assert len(workers) == 2
+    until = time.monotonic() + 60
+    while any(map(is_running, workers)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(is_running, workers))
 
 
 def test_processes_without_a_worker_are_refused():
