@@ -67,15 +67,24 @@ def spikes(frames: Frames, blocks: Sequence[Block] = ()) -> pl.DataFrame:
         .join(peers, on=["session", "minute"], how="left", maintain_order="left")
     )
     others = pl.col("peers").fill_null(frames["counts"].select(KEY).n_unique()) - 1
-    judged = beside.with_columns(others.alias("others"), (moved - 1).clip(0).alias("with_it"))
+    rows_of = {kind: pl.col("rows").filter(pl.col("kind") == kind).sum() for kind in ("traded", "rows")}
+    volumes = (
+        frames["counts"].group_by(KEY).agg((rows_of["traded"] >= TRADED_SHARE * rows_of["rows"]).alias("has_volumes"))
+    )
+    judged = beside.with_columns(others.alias("others"), (moved - 1).clip(0).alias("with_it")).join(
+        volumes, on=KEY, how="left", maintain_order="left"
+    )
     of_market = (pl.col("with_it") >= MARKET_SHARE * pl.col("others")) & (pl.col("others") >= FEWEST_PEERS)
     times = pl.col("size").abs() / pl.col("scale")
-    is_wick = pl.col("reverts_inside") & (pl.col("size").abs() < LARGE_WICK) & (times < LARGE_WICK_SCALES)
-    # A bar without volume is a price at which nothing traded.
-    minor = is_wick | pl.col("volume").eq(0).fill_null(value=False)
-    own = ["ts", "session", "price", "beside", "size", "times", "bars", "others", "with_it", "reverts_inside", "volume", "minor"]  # fmt: skip
+    is_small = (pl.col("size").abs() < LARGE_WICK) & (times < LARGE_WICK_SCALES)
+    # In a series that has volumes, a bar without one is a price at which nothing traded.
+    is_untraded = pl.col("volume").eq(0).fill_null(value=False) & pl.col("has_volumes")
+    minor = is_small & (pl.col("reverts_inside") | is_untraded)
+    own = ["ts", "session", "price", "beside", "size", "times", "bars", "others", "with_it", "reverts_inside", "is_untraded", "minor"]  # fmt: skip
     summed = (
-        judged.with_columns(of_market.alias("of_market"), times.alias("times"), minor.alias("minor"))
+        judged.with_columns(
+            of_market.alias("of_market"), times.alias("times"), is_untraded.alias("is_untraded"), minor.alias("minor")
+        )
         .sort("minor", "times", descending=[False, True], maintain_order=True)
         .group_by(KEY, maintain_order=True)
         .agg(
@@ -174,12 +183,12 @@ def jumps_across_parts(ends: pl.DataFrame) -> pl.DataFrame:
 def spike_finding(row: Row) -> Row:
     """Build the finding of the spike with most usual moves; `count` own spikes only.
 
-    `warning` of trades, unless each spike is a print that reverts inside its bar, below 5 % and 100 usual moves, or a bar
-    without volume; these and quotes: `info`.
+    `warning` of trades, unless each spike is below 5 % and 100 usual moves, and a print that reverts inside its bar, or a
+    bar without volume of a series that has volumes; these and quotes: `info`.
     """
     own, worst = row["own"], row["own"][0]
     inside = "; it reverts inside its bar" if worst["reverts_inside"] else ""
-    untraded = "; the bar has no volume" if worst["volume"] == 0 else ""
+    untraded = "; the bar has no volume" if worst["is_untraded"] else ""
     aside = f"; {row['set_aside']} more set aside: most series moved with them" if row["set_aside"] else ""
     return {
         **{name: row[name] for name in KEY},

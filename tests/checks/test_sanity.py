@@ -106,13 +106,21 @@ def test_spike_that_reverts_is_found_with_its_place(bars, columns, up) -> None:
         (times(1.06, "high"), "warning"),
         (times(1.02), "warning"),
         (times(1.02) | {"volume": pl.lit(0.0)}, "info"),
+        (times(10.0) | {"volume": pl.lit(0.0)}, "warning"),
     ],
-    ids=["print inside a bar", "print far off", "bar", "bar without volume"],
+    ids=["print inside a bar", "print far off", "bar", "bar without volume", "bar far off without volume"],
 )
 def test_spike_within_a_bar_and_of_a_bar_without_volume_is_information(columns, severity) -> None:
     feed = changed(market("XNYS", *JUNE), nth(BAR), **columns)
     spike = said(feed).filter(pl.col("check_name") == "spike")
     assert spike["severity"].to_list() == [severity]
+
+
+@pytest.mark.parametrize("volume", [0.0, None])
+def test_spike_in_a_source_without_volumes_is_a_warning(volume) -> None:
+    feed = changed(market("XNYS", *JUNE), nth(BAR), **times(1.02))
+    rows = feed.rows.with_columns(pl.lit(volume, pl.Float64).alias("volume"))
+    assert said(feed._replace(rows=rows)).select("check_name", "severity").rows() == [("spike", "warning")]
 
 
 def test_move_that_stays_is_no_spike() -> None:
