@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -199,7 +199,7 @@ class BlockTables(NamedTuple):
     gaps: pl.DataFrame
 
 
-@dataclass(frozen=True)
+@dataclass
 class BlockState:
     """Intermediate results of a block, in memory or in files, for its next step.
 
@@ -209,23 +209,25 @@ class BlockState:
         Folder of files that every process of the audit can read; default memory.
     name : str
         Of the block.
+    contents : dict
+        What is in memory; or, of a block of a cluster, what the cluster knows it by.
     """
 
     folder: Path | None = None
     name: str = ""
-    _memory: dict[str, Any] = field(default_factory=dict)
+    contents: Any = field(default_factory=dict)
 
     def put(self, what: str, value: object) -> None:
         """Store a value under a name, in memory or pickled to a file in `folder`; the previous one is replaced."""
         if self.folder is None:
-            self._memory[what] = value
+            self.contents[what] = value
         else:
             (self.folder / f"{self.name}.{what}").write_bytes(pickle.dumps(value, protocol=5))
 
     def take(self, what: str) -> Any:  # noqa: ANN401 - whatever was put
         """Return the value stored under a name; from memory it is removed, a file stays. An absent name raises."""
         if self.folder is None:
-            return self._memory.pop(what)
+            return self.contents.pop(what)
         return pickle.loads((self.folder / f"{self.name}.{what}").read_bytes())  # noqa: S301 - of this audit's own workers
 
 
@@ -235,6 +237,14 @@ class Block:
 
     context: GroupContext
     state: BlockState
+
+
+def with_contents(
+    function: Callable[[Block], Any], context: GroupContext, contents: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Call a function of the block of these contents, which stay as they are; return its result and the contents after it."""
+    state = BlockState(contents=dict(contents))
+    return function(Block(context, state)), state.contents
 
 
 def sum_missing(block: Block) -> MissingSums:

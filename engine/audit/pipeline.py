@@ -28,6 +28,7 @@ from engine.audit.attribution_blocks import (
     attribute_causes,
     build_tables,
     sum_missing,
+    with_contents,
 )
 from engine.audit.audit_tables import AUDIT_TABLES, OUTAGES
 from engine.audit.evidence import is_venue_halt, outage_evidence, unit, venue_halt_confidence, venue_halt_evidence
@@ -69,14 +70,28 @@ class BlockRunner:
         Into how many a large group is cut.
     folder : Path, optional
         For what a step leaves for the next one: all that run blocks see it. Default memory.
+    run_keeping : callable, optional
+        Instead of `run`, where those that run blocks share no folder: `runtime.executor.DaskCluster.run_keeping`.
     """
 
     run: Callable[[Callable[[Block], Any], Sequence[Block]], Iterator[tuple[int, Any]]] | None = None
     blocks: int = 1
     folder: Path | None = None
+    run_keeping: (
+        Callable[[Callable[[Any, Any], Any], Sequence[Any], Sequence[Any]], tuple[list[Any], list[Any]]] | None
+    ) = None
 
     def map_blocks(self, function: Callable[[Block], Any], blocks: Sequence[Block]) -> list[Any]:
-        """Return the function's result for each block, in block order; `run` None or one block: in this process."""
+        """Return the function's result for each block, in block order; no other place or one block: in this process."""
+        if len(blocks) > 1 and self.run_keeping is not None:
+            results, kept = self.run_keeping(
+                partial(with_contents, function),
+                [block.context for block in blocks],
+                [block.state.contents for block in blocks],
+            )
+            for block, contents in zip(blocks, kept, strict=True):
+                block.state.contents = contents
+            return results
         if self.run is None or len(blocks) == 1:
             return [function(block) for block in blocks]
         done = dict(self.run(function, blocks))

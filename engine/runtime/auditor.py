@@ -2,7 +2,7 @@
 
 1. `plan_tasks` turns sources into tasks of bounded size: files of some symbols, a range of rows of a large Parquet
    file, files of an export.
-2. `write_survey` does one task, anywhere: the survey of its rows, in a file of the work folder (`task_runner`).
+2. `make_survey` does one task, anywhere; the survey of its rows is kept in the work folder (`task_runner`).
 3. Surveys are joined, explained (`audit.pipeline`), and what stands out becomes findings (`audit.gap_findings`).
 """
 
@@ -45,7 +45,7 @@ from engine.publish import file_sha256
 from engine.quality.causes.evidence_order import settle_known
 from engine.runtime.audit_report import BAR, Audit, BarsReader, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_row_ranges
-from engine.runtime.executor import Executor, ProcessExecutor, SerialExecutor
+from engine.runtime.executor import DaskCluster, Executor, ProcessExecutor, SerialExecutor
 from engine.runtime.known_slots import with_counted_slots, with_refused_slots
 from engine.runtime.load import no_data_found, read_scanned_files, store_contents, symbol_or_root
 from engine.runtime.options import Auctions, CalendarMap, Calendars, LoadOptions, Progress
@@ -174,15 +174,15 @@ def audit(
     tasks, problems = plan_tasks(inputs, options)
     with work_folder(work, "engine-audit-") as folder, (executor or SerialExecutor()).open_pool() as workers:
         calendars = prepare_calendar(tasks, options) if workers.warm_up(echo) else []
-        write = partial(write_survey, calendars=calendars, checks=added_checks())
-        outcomes = run_tasks(tasks, write, folder, workers, progress, ".survey", fingerprint())
+        make = partial(make_survey, calendars=calendars, checks=added_checks())
+        outcomes = run_tasks(tasks, make, folder, workers, progress, ".survey", fingerprint())
         parts = [read_survey(task, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
         counted = [
             export_counts(open_dataset(one.path)) for one in inputs if one.path is not None and is_stored_export(one)
         ]
         based = at_base(parts, options)
         shared = plan_shared_tasks(tasks, based, options)
-        again = run_tasks(shared, write, folder, workers, suffix=".survey", job_identity=fingerprint())
+        again = run_tasks(shared, make, folder, workers, suffix=".survey", job_identity=fingerprint())
         based = with_shared_series(based, shared, again)
         survey = join_surveys([*based, *counted, survey_of_problems(problems)])
         if options.read.symbols:
@@ -196,9 +196,7 @@ def audit(
         if survey.series.is_empty():
             raise SourceError(", ".join(one.name for one in inputs), why_nothing_was_read(survey.files))
         with tempfile.TemporaryDirectory(prefix="blocks-", dir=folder) as blocks:
-            runner = BlockRunner(folder=Path(blocks))
-            if workers.concurrency > 1:
-                runner = replace(runner, run=workers.run, blocks=BLOCKS_PER_WORKER * workers.concurrency)
+            runner = block_runner(workers, Path(blocks))
             retry = partial(survey_again, tasks, parts)
             done = with_fills(build_audit(survey, options, runner, retry, reported), inputs)
     if not strips:
@@ -560,14 +558,24 @@ def survey_task(task: AuditTask) -> Survey:
     return survey_row_range(task.rows, task.options)
 
 
-def write_survey(
-    task: AuditTask, path: Path, calendars: Sequence[SessionCalendar] = (), checks: Sequence[type[Check]] = ()
-) -> None:
-    """Use the given calendars, register the checks, survey the rows of a task, and write the survey to `path`."""
+def make_survey(
+    task: AuditTask, calendars: Sequence[SessionCalendar] = (), checks: Sequence[type[Check]] = ()
+) -> bytes:
+    """Use the given calendars, register the checks, survey the rows of a task, and return the survey as bytes."""
     adopt(calendars)
     for check in checks:
         register(check)
-    path.write_bytes(to_bytes(survey_task(task)))
+    return to_bytes(survey_task(task))
+
+
+def block_runner(workers: Executor, folder: Path) -> BlockRunner:
+    """Return where blocks are worked on: here, in processes that share files of `folder`, or on a cluster that keeps what it made."""
+    blocks = BLOCKS_PER_WORKER * workers.concurrency
+    if isinstance(workers, DaskCluster):
+        return BlockRunner(run_keeping=workers.run_keeping, blocks=blocks)
+    if workers.concurrency > 1:
+        return BlockRunner(workers.run, blocks, folder)
+    return BlockRunner(folder=folder)
 
 
 def read_survey(task: AuditTask, outcome: Path | EngineError) -> Survey:

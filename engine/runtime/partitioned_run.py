@@ -52,7 +52,7 @@ from engine.runtime.requested_symbols import unmatched_notes
 from engine.runtime.run import session_notes, summarized_tables
 from engine.runtime.share_records import LoadCounts, TaskOutcome, outcome_of_record, record_of_outcome
 from engine.runtime.task_batches import FilesTask, batch_groups
-from engine.runtime.task_runner import run_returning_tasks, work_folder
+from engine.runtime.task_runner import run_tasks, work_folder
 from engine.sources.batch import Problem, SourceFile
 from engine.sources.inputs import inputs_of, scan_inputs
 
@@ -172,16 +172,17 @@ def write_and_commit(job: _Job, place: SharePlace, workers: Executor, records: P
     done: list[TaskOutcome] = []
     joined = job.tasks
     while len(done) != len(joined):
-        returned = run_returning_tasks(
+        outcomes = run_tasks(
             joined,
             partial(make_share, place=place),
             records,
             workers,
             job.progress,
+            ".json",
             f"{place.target}|{place.revision}",
             partial(is_complete, place=place),
         )
-        tasks, done = joined, [outcome_of_record(one) for one in returned]
+        tasks, done = joined, [outcome_of_task(one) for one in outcomes]
         joined = join_sharing_tasks(tasks, [frozenset(one.share.symbols["symbol"]) for one in done])
     shares = [one.share for one in done]
     counts = checked_counts(job, [one.counts for one in done], shares)
@@ -193,6 +194,19 @@ def write_and_commit(job: _Job, place: SharePlace, workers: Executor, records: P
     calendars = dataset.scan("calendars").drop("revision").collect()
     quality = RunSummary.of_shares([one.summary for one in done], calendars)
     return PartitionedResult(counts, sum(one.derived for one in done), revision, dataset, quality)
+
+
+def outcome_of_task(outcome: Path | EngineError) -> TaskOutcome:
+    """The outcome of a task from its record; raise the task's error if it has one, SourceError for a damaged record.
+
+    Raises
+    ------
+    EngineError
+        The error of the task, or a damaged record.
+    """
+    if isinstance(outcome, EngineError):
+        raise outcome
+    return outcome_of_record(outcome.read_bytes())
 
 
 def checked_counts(job: _Job, counted: Sequence[LoadCounts], shares: Sequence[Share]) -> LoadCounts:

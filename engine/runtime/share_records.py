@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 import polars as pl
 
-from engine.errors import EngineError, SourceError
+from engine.errors import SourceError
 from engine.export.share_place import ShareFile
 from engine.export.shares import Share
 from engine.report.summary_tables import RunSummary
@@ -63,18 +63,14 @@ def record_of_outcome(outcome: TaskOutcome) -> bytes:
     )
 
 
-def outcome_of_record(record: bytes | EngineError) -> TaskOutcome:
-    """The outcome that a record holds; raise the error that a task returned instead.
+def outcome_of_record(record: bytes) -> TaskOutcome:
+    """The outcome that a record holds; SourceError if it is damaged.
 
     Raises
     ------
     SourceError
         The record is damaged.
-    EngineError
-        The error of the task.
     """
-    if isinstance(record, EngineError):
-        raise record
     try:
         return _parsed(orjson.loads(record))
     except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:

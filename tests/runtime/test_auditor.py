@@ -304,7 +304,7 @@ def test_audit_of_parts_in_another_order_gives_the_same_rows_in_the_same_order(f
     monkeypatch.setattr(auditor, "BYTES_PER_TASK", 1)
     (folder / "BROKEN.csv").write_bytes(b"\x00\xff not a table")
     tasks, problems = auditor.plan_tasks([folder], OPTIONS)
-    paths = run_tasks(tasks, auditor.write_survey, tmp_path_factory.mktemp("work"), SerialExecutor())
+    paths = run_tasks(tasks, auditor.make_survey, tmp_path_factory.mktemp("work"), SerialExecutor())
     parts = [*map(auditor.read_survey, tasks, paths), auditor.survey_of_problems(problems)]
     assert len(parts) > 5
     whole, turned = (auditor.build_audit(join_surveys(some), OPTIONS).tables for some in (parts, parts[::-1]))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 from engine.errors import ParameterError, SourceError
 from engine.interval import Interval
 from engine.runtime.executor import ProcessExecutor, SerialExecutor
 from engine.runtime.options import CalendarMap, LoadOptions
-from engine.runtime.task_runner import outcome_key, run_task, run_tasks, work_folder
+from engine.runtime.task_runner import outcome_key, run_tasks, work_folder
 
 OPTIONS = LoadOptions(CalendarMap("XNYS"))
 EXECUTORS = pytest.mark.parametrize("executor", [SerialExecutor(), ProcessExecutor(2)], ids=["serial", "processes"])
@@ -30,17 +29,17 @@ class NumberTask:
         return str(self.number)
 
 
-def write_number(task: NumberTask, path: Path) -> None:
-    path.write_text(str(task.number))
+def number_of(task: NumberTask) -> bytes:
+    return str(task.number).encode()
 
 
-def refuse_two(task: NumberTask, path: Path) -> None:
+def refuse_two(task: NumberTask) -> bytes:
     if task.number == 2:
         raise SourceError("two.csv", "cannot be read")
-    write_number(task, path)
+    return number_of(task)
 
 
-def refuse_all(task: NumberTask, path: Path) -> None:
+def refuse_all(task: NumberTask) -> bytes:
     raise ParameterError("calendar: none")
 
 
@@ -48,7 +47,7 @@ def refuse_all(task: NumberTask, path: Path) -> None:
 def test_run_tasks_returns_outcomes_in_the_order_of_tasks_and_reports_each(tmp_path, executor):
     reports = []
     tasks = [NumberTask(number) for number in (3, 1, 2)]
-    paths = run_tasks(tasks, write_number, tmp_path, executor, lambda *report: reports.append(report), ".txt")
+    paths = run_tasks(tasks, number_of, tmp_path, executor, lambda *report: reports.append(report), ".txt")
     assert [path.read_text() for path in paths] == ["3", "1", "2"]
     assert {path.suffix for path in paths} == {".txt"}
     assert [report[:2] for report in reports] == [(1, 3), (2, 3), (3, 3)]
@@ -63,7 +62,7 @@ def test_run_tasks_a_failed_task_gives_its_error_and_the_others_stay(tmp_path, e
     assert isinstance(two, SourceError)
     assert (two.path, two.reason, str(two)) == ("two.csv", "cannot be read", "two.csv: cannot be read")
     assert len(list(tmp_path.iterdir())) == 2
-    assert [path.read_text() for path in run_tasks(tasks, write_number, tmp_path, executor)] == ["1", "2", "3"]
+    assert [path.read_text() for path in run_tasks(tasks, number_of, tmp_path, executor)] == ["1", "2", "3"]
 
 
 @EXECUTORS
@@ -73,20 +72,15 @@ def test_run_tasks_a_wrong_parameter_ends_the_job(tmp_path, executor):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_run_task_makes_no_outcome_again_that_is_there(tmp_path):
-    path = run_task(NumberTask(1), write_number, tmp_path)
-    path.write_text("made before")
-    assert run_task(NumberTask(1), refuse_all, tmp_path).read_text() == "made before"
-
-
-def test_run_task_keeps_the_outcome_that_another_worker_published_first(tmp_path):
-    def overtaken(task: NumberTask, path: Path) -> None:
-        other = tmp_path / outcome_key(task)
-        other.mkdir()
-        (other / "first").touch()
-        path.mkdir()
-
-    assert [inner.name for inner in run_task(NumberTask(1), overtaken, tmp_path).iterdir()] == ["first"]
+def test_run_tasks_makes_no_outcome_again_that_is_there_and_valid(tmp_path):
+    tasks, reports = [NumberTask(1), NumberTask(2)], []
+    for path in run_tasks(tasks, number_of, tmp_path, SerialExecutor()):
+        path.write_text("made before")
+    paths = run_tasks(tasks, refuse_all, tmp_path, SerialExecutor(), lambda *report: reports.append(report))
+    assert [path.read_text() for path in paths] == ["made before"] * 2
+    assert [report[0] for report in reports] == [1, 2]
+    again = run_tasks(tasks, number_of, tmp_path, SerialExecutor(), is_valid=lambda content: content != b"made before")
+    assert [path.read_text() for path in again] == ["1", "2"]
 
 
 def test_outcome_key_changes_with_identity_and_options():
