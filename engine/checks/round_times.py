@@ -114,7 +114,8 @@ def ranks_near(bars: Bars, at: Ints, width: int) -> Floats:
         rows = around + at[block]
         rank[:, block] = ranks(bars.high[rows] - bars.low[rows], near)
         volume = np.nan_to_num(bars.volume[rows])
-        has_volume = volume.any(0)
+        # Totals so far are highest at the last bar, whatever happens at the mark.
+        has_volume = volume.any(0) & ~(volume[1:] >= volume[:-1]).all(0)
         of_volume = ranks(volume, near)
         rank[:, block] = np.where(has_volume, (rank[:, block] + of_volume) / 2, rank[:, block])
     return rank

@@ -43,6 +43,7 @@ FEWEST_REPEATS, LONGEST_STANDING_QUOTE, FEWEST_ANOMALIES = 3, 20, 3
 LARGE_WICK, LARGE_WICK_SCALES = 0.05, 100.0
 NO_VOLUME_AT_ALL = 0.1  # of the bars: then the source gives none for a stretch
 ANOMALY_SHARE, TRADED_SHARE = 0.001, 0.5
+OFTEN_REPEATED = 0.02  # of the bars
 
 Row = dict[str, Any]
 KEY = list(SERIES)
@@ -264,6 +265,9 @@ def anomaly_finding(row: Row, kind: str) -> Row | None:
         said = f"{bar_count_text(count)} repeat the bar before in every cell, up to {row['longest_repeated']} in a row."
         evidence = "open, high, low, close and volume are the same, and high is above low"
     loud = not few and share >= ANOMALY_SHARE
+    if kind == "repeated":
+        # Of few prices and round volumes one bar is like the one before by chance, hardly a third one.
+        loud &= row["longest_repeated"] > 1 or share >= OFTEN_REPEATED
     if kind == "zero_volume_range":
         # Here and there a print of size 0 sets a price; volume that is lost is missing for bars in a row.
         loud &= share <= NO_VOLUME_AT_ALL and row["longest_zero_volume_range"] >= FEWEST_ANOMALIES

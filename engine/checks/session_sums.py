@@ -16,7 +16,8 @@ from engine.schema import TS, Schema, empty
 
 # `print` is a hash of the prices of the bars with a range, whatever their times; `ranged` counts these bars.
 # `size`, `least` and `most` are of the logarithms (base 10) of volumes above 0: mean, smallest, largest; `grain` is the power of ten
-# of which sampled volumes are multiples, null where they are too few or too much alike. `level` is the logarithm of the first close;
+# of which sampled volumes are multiples, null where they are too few or too much alike. `falls` and `rises` count bars with less
+# and with more volume than the bar before. `level` is the logarithm of the first close;
 # `form` a weighted sum of the moves between sampled closes, the same in every unit; `moves` counts those that are none of 0.
 SUMS: Schema = {
     **SERIES,
@@ -30,6 +31,8 @@ SUMS: Schema = {
     "least": pl.Float32(),
     "most": pl.Float32(),
     "grain": pl.Int8(),
+    "falls": pl.Int32(),
+    "rises": pl.Int32(),
     "level": pl.Float64(),
     "form": pl.Float64(),
     "moves": pl.Int32(),
@@ -51,6 +54,7 @@ def session_sums(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     has_range = (rows["high"] > rows["low"]).fill_null(value=False).to_numpy()
     traded, size, least, most = log_volumes(rows, begins)
     counts = np.diff(np.append(begins, rows.height))
+    falls, rises = volume_steps(rows, begins)
     level, form, moves = close_forms(rows["close"].to_numpy(), begins, counts)
     sums = rows.select("series", "session", "ts")[begins].with_columns(
         pl.Series("bars", counts),
@@ -61,6 +65,8 @@ def session_sums(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
         pl.Series("least", least),
         pl.Series("most", most),
         volume_grains(rows, begins, counts),
+        pl.Series("falls", falls),
+        pl.Series("rises", rises),
         pl.Series("level", level),
         pl.Series("form", form),
         pl.Series("moves", moves),
@@ -99,6 +105,18 @@ def log_volumes(rows: pl.DataFrame, begins: Ints) -> tuple[Ints, Floats, Floats,
     total = np.add.reduceat(size if held.all() else np.where(held, size, 0.0), begins)
     mean = np.divide(total, count, out=none.copy(), where=count > 0)
     return count, mean, np.log10(np.fmin.reduceat(volume, begins)), np.log10(np.fmax.reduceat(volume, begins))
+
+
+def volume_steps(rows: pl.DataFrame, begins: Ints) -> tuple[Ints, Ints]:
+    """Per span from each of `begins`: bars with less volume than the one before in the span, and with more."""
+    if "volume" not in rows.columns:
+        return np.zeros(len(begins), np.int64), np.zeros(len(begins), np.int64)
+    volume, steps = rows["volume"].fill_null(np.nan).to_numpy(), np.zeros((2, rows.height), bool)
+    for which, compare in zip(steps, (np.less, np.greater), strict=True):
+        compare(volume[1:], volume[:-1], out=which[1:])
+        which[begins] = False
+    falls, rises = (np.add.reduceat(which, begins, dtype=np.int64) for which in steps)
+    return falls, rises
 
 
 def sampled_rows(begins: Ints, counts: Ints) -> tuple[Ints, Ints]:

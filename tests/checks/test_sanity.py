@@ -197,6 +197,15 @@ def test_bar_that_is_repeated_in_every_cell_is_found() -> None:
     assert "up to 5 in a row" in found["message"][0]
 
 
+@pytest.mark.parametrize(("count", "severity"), [(1, "info"), (2, "warning")])
+def test_single_repeats_here_and_there_are_information(count, severity) -> None:
+    feed = market("XNYS", *JUNE)
+    copied = {name: pl.col(name).shift(1).over("series") for name in (*PRICES, "volume")}
+    for again in range(count):
+        feed = changed(feed, nth(*(at + again for at in range(BAR, BAR + 600, 60))), **copied)
+    assert said(feed).select("check_name", "severity").rows() == [("repeated", severity)]
+
+
 def test_volume_of_zero_with_a_range_is_found_where_others_have_volume() -> None:
     feed = changed(market("XNYS", *JUNE), nth(*range(BAR, BAR + 5)), volume=pl.lit(0.0))
     assert said(feed).select("check_name", "severity", "count").rows() == [("zero_volume", "warning", 5)]

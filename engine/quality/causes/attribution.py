@@ -27,10 +27,18 @@ from engine.keys import Ints, find_keys, pack_columns
 from engine.quality.causes.cause_table import CAUSES, EXCLUDED, EXPLAINING
 from engine.quality.causes.fickle_quotes import was_away_as_long
 from engine.quality.causes.gap_parts import axis_keys, cut_points, outage_keys, range_of_parts, take_parts
-from engine.quality.causes.no_trade_rates import chance_of_run
+from engine.quality.causes.no_trade_rates import EDGE_OF_BIN, chance_of_run
 from engine.quality.causes.outages import OUTAGES, is_silence, is_sure, week_places
 from engine.quality.causes.priors import HALTS_PER_LOSS, SURE, losses_per_slot
-from engine.quality.causes.profiles import PROFILE_KEY, BarSummary, bin_keys, covered_lengths, profile_keys, slot_keys
+from engine.quality.causes.profiles import (
+    PROFILE_KEY,
+    BarSummary,
+    bin_keys,
+    bins_of,
+    covered_lengths,
+    profile_keys,
+    slot_keys,
+)
 from engine.quality.causes.silent_minutes import SILENCE
 from engine.quality.causes.weighing import WeighedGaps
 from engine.quality.contiguous_runs import Floats, run_starts
@@ -49,6 +57,8 @@ SILENT_QUOTES = 0.3  # chance that quotes are lost with the trades
 LOST_SIDE = 0.002  # chance that a loss of a quote leaves its other side
 AFTER_PAUSE = 0.05  # share of a segment that a market may leave out where it closes with its daily pause
 SHRINK_BARS = 20.0
+FEWEST_EDGES, DAILY_EDGES = 5, 0.8  # sessions, and their share, without the same edge
+LACKS_BESIDE = 0.01  # of the other slots of that time of day
 
 ATTRIBUTED: Schema = {
     "cause": pl.Enum(CAUSES),
@@ -201,6 +211,8 @@ def attribute_gaps(
     gaps = part.gaps
     count = gaps["bar_count"].to_numpy().astype(np.int64)
     cause, confidence = likeliest_causes(part, edges, slot_minutes)
+    unlike = (cause == NO_TRADE) & is_daily_edge(part)
+    cause[unlike], confidence[unlike] = UNKNOWN, 0.5
     ordinal, slot = gaps["ordinal"].to_numpy().astype(np.int64), gaps["slot"].to_numpy().astype(np.int64)
     outage = range_of_parts(axis_keys(gaps), *outage_keys(outages))
     of_feed, of_nobody = (
@@ -385,6 +397,32 @@ def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) ->
     best = np.where(confidence >= SURE, best, UNKNOWN)
     in_doubt = (best == SYMBOL_LOSS) & was_away_as_long(part.gaps, part.rates, part.excluded, best == NO_TRADE)
     return np.where(in_doubt, UNKNOWN, best), np.where(in_doubt, 0.5, confidence)
+
+
+def is_daily_edge(part: WeighedGaps) -> NDArray[np.bool_]:
+    """Mask first or last minutes of segments that a series lacks in most sessions, though it lacks next to nothing beside them.
+
+    That may be a habit of its source, of its auctions or of its trading; a rate without trades that these gaps themselves
+    teach tells none of them.
+    """
+    gaps, width = part.gaps, part.rates.width
+    edge = pl.col("position").is_in(["leading", "trailing"]) & (pl.col("bar_count") <= max(width // EDGE_OF_BIN, 1))
+    keyed = gaps.select(
+        "series",
+        (pl.col("ordinal") % SEGMENTS_PER_SESSION).alias("segment"),
+        "slot",
+        pl.col("position").cast(pl.String),
+        edge.alias("edge"),
+        pl.when(pl.Series(part.excluded)).then(0).otherwise("bar_count").alias("counted"),
+    )
+    same = ["series", "segment", "position", "edge"]
+    ours = keyed.select(pl.len().over(same).alias("times"), pl.col("counted").sum().over(same), "edge")
+    series, segment, slot = (keyed[name].to_numpy().astype(np.int64) for name in ("series", "segment", "slot"))
+    due, missing = part.rates.at(bin_keys(series, segment, bins_of(slot, width)))
+    of_first, _ = part.rates.at(bin_keys(series, segment, np.zeros(len(slot), np.int64)))
+    times = ours["times"].to_numpy()
+    often = (times >= FEWEST_EDGES) & (times * width >= DAILY_EDGES * of_first)
+    return np.asarray(ours["edge"].to_numpy() & often & (missing - ours["counted"].to_numpy() <= LACKS_BESIDE * due))
 
 
 def ends_with_pause(gaps: pl.DataFrame, recurring_gaps: pl.DataFrame, in_habit: Ints, habit: Ints) -> NDArray[np.bool_]:

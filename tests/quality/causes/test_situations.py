@@ -277,6 +277,15 @@ def test_audit_of_the_last_minute_of_several_sessions_is_quiet_and_of_a_minute_w
         assert causes_at(audited({"A": stamps}, rng)["gaps"], grid[some, minute]) == [cause] * 4
 
 
+@pytest.mark.parametrize("minute", [0, 389])
+def test_audit_of_a_first_or_last_minute_that_one_liquid_series_never_has_is_not_explained(minute) -> None:
+    rng, grid = np.random.default_rng(3), slots(12)
+    stamps = {name: np.delete(grid.ravel(), rng.integers(60, 300, 20)) for name in "ABCD"}
+    stamps["B"] = np.setdiff1d(stamps["B"], grid[:, minute])
+    gaps = audited(stamps, rng)["gaps"].filter(symbol="B")
+    assert causes_at(gaps, grid[:, minute]) == ["unknown"] * 12
+
+
 def test_audit_of_a_series_with_many_long_silences_does_not_call_the_longest_losses() -> None:
     rng, grid = np.random.default_rng(2), slots(10).ravel()
     # Quoted on and off: runs of silence of all lengths, a tenth of them far longer than the others.
