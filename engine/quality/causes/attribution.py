@@ -406,23 +406,27 @@ def is_daily_edge(part: WeighedGaps) -> NDArray[np.bool_]:
     teach tells none of them.
     """
     gaps, width = part.gaps, part.rates.width
-    edge = pl.col("position").is_in(["leading", "trailing"]) & (pl.col("bar_count") <= max(width // EDGE_OF_BIN, 1))
+    if width < EDGE_OF_BIN:
+        return np.zeros(gaps.height, bool)
+    edge = pl.col("position").is_in(["leading", "trailing"]) & (pl.col("bar_count") <= width // EDGE_OF_BIN)
     keyed = gaps.select(
         "series",
         (pl.col("ordinal") % SEGMENTS_PER_SESSION).alias("segment"),
-        "slot",
         pl.col("position").cast(pl.String),
         edge.alias("edge"),
         pl.when(pl.Series(part.excluded)).then(0).otherwise("bar_count").alias("counted"),
     )
     same = ["series", "segment", "position", "edge"]
-    ours = keyed.select(pl.len().over(same).alias("times"), pl.col("counted").sum().over(same), "edge")
-    series, segment, slot = (keyed[name].to_numpy().astype(np.int64) for name in ("series", "segment", "slot"))
-    due, missing = part.rates.at(bin_keys(series, segment, bins_of(slot, width)))
-    of_first, _ = part.rates.at(bin_keys(series, segment, np.zeros(len(slot), np.int64)))
+    ours = keyed.select(pl.len().over(same).alias("times"), pl.col("counted").sum().over(same))
+    series, segment = (keyed[name].to_numpy().astype(np.int64) for name in ("series", "segment"))
+    slot = gaps["slot"].to_numpy()
+    # The first slot has a bin of its own, and as many are due as there are sessions.
+    sessions, first_missing = part.rates.at(bin_keys(series, segment, np.zeros(len(slot), np.int64)))
+    due, missing = part.rates.at(bin_keys(series, segment, np.maximum(bins_of(slot, width), 1)))
+    beside = missing + np.where(slot == 0, first_missing, 0.0) - ours["counted"].to_numpy()
     times = ours["times"].to_numpy()
-    often = (times >= FEWEST_EDGES) & (times * width >= DAILY_EDGES * of_first)
-    return np.asarray(ours["edge"].to_numpy() & often & (missing - ours["counted"].to_numpy() <= LACKS_BESIDE * due))
+    often = (times >= FEWEST_EDGES) & (times >= DAILY_EDGES * sessions)
+    return np.asarray(keyed["edge"].to_numpy() & often & (beside <= LACKS_BESIDE * due))
 
 
 def ends_with_pause(gaps: pl.DataFrame, recurring_gaps: pl.DataFrame, in_habit: Ints, habit: Ints) -> NDArray[np.bool_]:
