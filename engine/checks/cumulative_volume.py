@@ -13,6 +13,7 @@ from engine.checks.session_sums import SESSION_SUMS
 FEWEST_BARS = 20  # of a session
 MOST_FALLS = 1  # a total that begins anew within the session, as at midnight
 LEAST_RISING = 0.5  # of the bars, from the one before
+LEAST_GROWTH = 0.6  # in powers of ten, from the smallest to the largest bar: about four times
 
 Row = dict[str, Any]
 
@@ -25,7 +26,8 @@ def cumulative_volumes(sums: pl.DataFrame) -> pl.DataFrame:
     sums : DataFrame of `session_sums.SUMS`
     """
     long = sums.filter(pl.col("traded") >= FEWEST_BARS)
-    counts_up = (pl.col("falls") <= MOST_FALLS) & (pl.col("rises") >= LEAST_RISING * pl.col("bars"))
+    rises = pl.col("rises") >= LEAST_RISING * pl.col("bars")
+    counts_up = rises & (pl.col("falls") <= MOST_FALLS) & (pl.col("most") - pl.col("least") >= LEAST_GROWTH)
     by_series = long.sort(*SERIES, "session").group_by(list(SERIES), maintain_order=True).agg(
         pl.len().alias("sessions"),
         counts_up.sum().alias("count"),
