@@ -432,6 +432,22 @@ def session_jumps(bars: Bars) -> tuple[pl.DataFrame, pl.DataFrame]:
     return jumps, pl.concat(sides)
 
 
+def jumps_across_parts(ends: pl.DataFrame) -> pl.DataFrame:
+    """Return jumps (|log| > 0.35) from a part's last session to the next part's first, 1 to 10 days later."""
+    ordered = ends.sort([*SERIES, "session", "is_last"])
+    beside = ordered.with_columns(
+        pl.col("close").shift().over(list(SERIES)).alias("before"),
+        pl.col("session").shift().over(list(SERIES)).alias("session_before"),
+        pl.col("is_last").shift().over(list(SERIES)).alias("was_last"),
+    )
+    days = (pl.col("session") - pl.col("session_before")).dt.total_days()
+    far = (pl.col("open") / pl.col("before")).log().abs() > SMALLEST_JUMP
+    crossing = (
+        ~pl.col("is_last") & pl.col("was_last").fill_null(value=False) & days.is_between(1, LONGEST_CLOSED_DAYS) & far
+    )
+    return beside.filter(crossing.fill_null(value=False)).select(*SERIES, "session", "ts", "before", "open", "close")
+
+
 def with_names_and_minutes(frame: pl.DataFrame, series: pl.DataFrame, schema: Schema, zone: str) -> pl.DataFrame:
     """Add series names (rows of others are dropped) and local `minute` where the schema has them; cast to it."""
     if "symbol" in schema:

@@ -12,8 +12,9 @@ from engine.checks.calendar_check import ATTENDING, PRESENCE_COUNTS
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, register
 from engine.checks.filled import QUIET_BARS, filled_runs_of
 from engine.checks.findings import findings_of
+from engine.checks.foreign_sessions import sessions_away_of
 from engine.checks.price_scale import Block, jumps_apart_from, scale_blocks_of
-from engine.checks.sanity import BAR_SANITY, LONGEST_CLOSED_DAYS, SMALLEST_JUMP
+from engine.checks.sanity import BAR_SANITY, jumps_across_parts
 from engine.checks.tick_grid import SAMPLED_PRICES, grid_changes_of
 
 MARKET_SHARE, FEWEST_PEERS = 0.3, 4  # of the series that have the slot, and without the one that is judged
@@ -118,13 +119,20 @@ def splits(frames: Frames, blocks: Sequence[Block] = ()) -> pl.DataFrame:
 
 
 def splits_of(measured: JudgeInput) -> pl.DataFrame:
-    """Return `splits` but those at which an adjusted copy ends (`tick_grid`): there the price jumps by the factor of the copy."""
+    """Return `splits` but those that come back (`foreign_sessions`), and those at which an adjusted copy ends (`tick_grid`).
+
+    There the price jumps by the factor of the copy.
+    """
     found = splits(measured.frames, measured.once(scale_blocks_of))
     seams = [(*change.series, change.session) for change in measured.once(grid_changes_of) if change.is_seam]
     schema = {**SERIES, "session": pl.Date()}
-    return found.join(
-        pl.DataFrame(seams, schema=schema, orient="row"), on=list(schema), how="anti", maintain_order="left"
-    )
+    away = measured.once(sessions_away_of)
+    others = [
+        pl.DataFrame(seams, schema=schema, orient="row"),
+        away.select(list(schema)),
+        away.select(*SERIES, pl.col("back").alias("session")),
+    ]
+    return found.join(pl.concat(others).unique(), on=list(schema), how="anti", maintain_order="left")
 
 
 def stale(frames: Frames, told: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -163,22 +171,6 @@ def anomalies(frames: Frames, kind: str) -> pl.DataFrame:
     found = wide.filter(pl.col(f"rows_{kind}") > 0).sort(KEY)
     rows = [anomaly_finding(row, kind) for row in found.iter_rows(named=True)]
     return findings_of([row for row in rows if row])
-
-
-def jumps_across_parts(ends: pl.DataFrame) -> pl.DataFrame:
-    """Return jumps (|log| > 0.35) from a part's last session to the next part's first, 1 to 10 days later."""
-    ordered = ends.sort([*KEY, "session", "is_last"])
-    beside = ordered.with_columns(
-        pl.col("close").shift().over(KEY).alias("before"),
-        pl.col("session").shift().over(KEY).alias("session_before"),
-        pl.col("is_last").shift().over(KEY).alias("was_last"),
-    )
-    days = (pl.col("session") - pl.col("session_before")).dt.total_days()
-    far = (pl.col("open") / pl.col("before")).log().abs() > SMALLEST_JUMP
-    crossing = (
-        ~pl.col("is_last") & pl.col("was_last").fill_null(value=False) & days.is_between(1, LONGEST_CLOSED_DAYS) & far
-    )
-    return beside.filter(crossing.fill_null(value=False)).select(*KEY, "session", "ts", "before", "open", "close")
 
 
 def spike_finding(row: Row) -> Row:

@@ -54,7 +54,9 @@ def judged(parts: list[dict[str, pl.DataFrame]], present: pl.DataFrame) -> pl.Da
     checks = [
         check
         for check in registered(BarCheck)
-        if BAR_SANITY in check.reads and check.schema is None and check.name not in ("volume_scale", "basis")
+        if BAR_SANITY in check.reads
+        and check.schema is None
+        and check.name not in ("volume_scale", "basis", "foreign_session")
     ]
     assert {check.name for check in checks} == {"spike", "split", "stale", "repeated", "zero_volume", "vwap"}
     return pl.concat([check.judge(measured) for check in checks])
