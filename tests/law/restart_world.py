@@ -284,12 +284,29 @@ class Process:
         if at == self.world.removed[1]:
             self.symbols.remove("D")
             self.live.remove_symbol("D")
-        export = self.live.coordinator._export
-        if is_torn:  # symbols are added and removed by revisions of their own
-            self.live.coordinator._export = die
+        export, ask, exported, advanced = self.live.coordinator._export, self.live._ask, None, None
+
+        def recorded(*arguments: object) -> int:
+            nonlocal exported
+            made = export(*arguments)
+            exported = self.live.session.snapshot().revision
+            return made
+
+        def asked(now: dt.datetime) -> None:
+            nonlocal advanced
+            advanced = self.live.session.snapshot().revision
+            ask(now)
+
+        # Symbols are added and removed by revisions of their own.
+        self.live.coordinator._export, self.live._ask = die if is_torn else recorded, asked
         with suppress(Killed):
-            self.written = at if self.live.step().revision is not None else self.written
-        self.live.coordinator._export = export  # the step may have asked for what only a stop records
+            self.live.step()
+            # A revision at the turn of a session is made before the step takes in what came.
+            self.written = at if exported == advanced else self.written
+        self.live.coordinator._export, self.live._ask = (
+            export,
+            ask,
+        )  # the step may have asked for what only a stop records
 
     def end(self, at: dt.datetime, how: str) -> None:
         """Step once more and end; a process that knows more than the export and the history do is stopped, not killed."""
@@ -303,9 +320,11 @@ class Process:
         # Retries are made after the revision of their step.
         is_lost = any(self.written < over <= at for over in self.world.lost)
         has_asked = any(self.written <= one <= at for one in self.feed.asked_at)
-        # So is the time of a first retry, which is not made any more when the session is over.
+        # So is the time of a first retry, which is not made any more when the session is over, or has no other step.
         has_scheduled = any(
-            end <= at and over <= at and any(self.written <= one < at and over <= one for one in self.world.steps)
+            not any(at + STEP <= one < end for one in self.world.steps)
+            and over <= at
+            and any(self.written <= one < at and over <= one for one in self.world.steps)
             for over, end in self.world.absent
             if not any(over <= one < self.written for one in self.world.steps)
         )
