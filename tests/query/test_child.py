@@ -52,7 +52,11 @@ def session(export: Path):
 
 
 def children() -> set[int]:
-    return {int(pid) for pid in Path("/proc/self/task").glob("*/children") for pid in pid.read_text().split()}
+    found = set()
+    for thread in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended since
+            found |= set(map(int, thread.read_text().split()))
+    return found
 
 
 @pytest.mark.parametrize("query", [
