@@ -70,26 +70,26 @@ class BlockRunner:
         Into how many a large group is cut.
     folder : Path, optional
         For what a step leaves for the next one: all that run blocks see it. Default memory.
-    run_keeping : callable, optional
-        Instead of `run`, where those that run blocks share no folder: `runtime.executor.DaskCluster.run_keeping`.
+    run_with_state : callable, optional
+        Instead of `run`, where those that run blocks share no folder: `runtime.executor.DaskCluster.run_with_state`.
     """
 
     run: Callable[[Callable[[Block], Any], Sequence[Block]], Iterator[tuple[int, Any]]] | None = None
     blocks: int = 1
     folder: Path | None = None
-    run_keeping: (
+    run_with_state: (
         Callable[[Callable[[Any, Any], Any], Sequence[Any], Sequence[Any]], tuple[list[Any], list[Any]]] | None
     ) = None
 
     def map_blocks(self, function: Callable[[Block], Any], blocks: Sequence[Block]) -> list[Any]:
         """Return the function's result for each block, in block order; no other place or one block: in this process."""
-        if len(blocks) > 1 and self.run_keeping is not None:
-            results, kept = self.run_keeping(
+        if len(blocks) > 1 and self.run_with_state is not None:
+            results, states = self.run_with_state(
                 partial(with_contents, function),
                 [block.context for block in blocks],
                 [block.state.contents for block in blocks],
             )
-            for block, contents in zip(blocks, kept, strict=True):
+            for block, contents in zip(blocks, states, strict=True):
                 block.state.contents = contents
             return results
         if self.run is None or len(blocks) == 1:

@@ -17,10 +17,19 @@ from engine.calendars.files import CalendarFile, parse_calendar
 from engine.calendars.hours import WallTime, dates, local_to_utc
 from engine.calendars.providers import DATA, calendar
 from engine.errors import CalendarError
-from engine.schema import SEGMENTS, TS, empty
+from engine.schema import SEGMENTS, TS, Schema, empty
 
 USUAL_HOURS = DATA / "usual_hours.csv"
 COLUMNS = dict.fromkeys(("code", "zone", "days", "hours", "pre", "post"), pl.String)
+HOURS: Schema = {
+    "number": pl.Int64(),
+    "weekday": pl.Int8(),
+    "segment": pl.String(),
+    "segment_open": pl.Duration("us"),
+    "segment_close": pl.Duration("us"),
+    "open_zone": pl.String(),
+    "close_zone": pl.String(),
+}
 
 
 def candidate_hours() -> pl.DataFrame:
@@ -68,41 +77,33 @@ class UsualSegments(Mapping[str, pl.DataFrame]):
 
 
 def weekly_segments(files: Sequence[CalendarFile], first: dt.date, last: dt.date) -> list[pl.DataFrame]:
-    """Return `session, segment, segment_open, segment_close, regular` by each file's hours of weekdays, all of a zone at once."""
+    """Return `session, segment, segment_open, segment_close, regular` by each file's hours of weekdays, without any other rule.
+
+    The same as `calendar_from_file` gives of each file, zone by zone instead of file by file.
+    """
     hours = [
-        (
-            number,
-            day + 1,
-            span.label,
-            *(of_end for at in (span.open, span.close) for of_end in (microseconds(at), at.zone or file.zone)),
-        )
+        (number, day + 1, span.label, *(microseconds(at) for at in ends), *(at.zone or file.zone for at in ends))
         for number, file in enumerate(files)
         for rule in file.hours
         for day in rule.scope.days
         for span in rule.spans
+        for ends in [(span.open, span.close)]
     ]
-    names = {"number": pl.Int64, "weekday": pl.Int8, "segment": pl.String}
-    ends = {f"segment_{end}": pl.Duration("us") for end in ("open", "close")}
-    zones = [f"zone_of_{end}" for end in ends]
-    schema = names | {
-        name: dtype
-        for end, zone in zip(ends, zones, strict=True)
-        for name, dtype in ((end, ends[end]), (zone, pl.String()))
-    }
+    table = pl.DataFrame(hours, HOURS, orient="row")
     days = dates(first, last).with_columns(pl.col("session").dt.weekday().alias("weekday"))
-    rows = days.join(pl.DataFrame(hours, schema, orient="row"), on="weekday")
     midnight = pl.col("session").cast(pl.Datetime("us"))
+    ends = ("segment_open", "segment_close")
     parts = [
-        own.select(
+        rows.select(
             "number",
             "session",
             "segment",
             *(
-                local_to_utc(midnight + pl.col(end), str(zone)).cast(TS).alias(end)
-                for end, zone in zip(ends, pair, strict=True)
+                local_to_utc(midnight + pl.col(end), zone).cast(TS).alias(end)
+                for end, zone in zip(ends, zones, strict=True)
             ),
         )
-        for pair, own in rows.partition_by(zones, as_dict=True).items()
+        for zones, rows in days.join(table, on="weekday").partition_by("open_zone", "close_zone", as_dict=True).items()
     ]
     # A date that a zone skipped has neither end.
     whole = pl.concat(parts).filter(pl.any_horizontal(pl.col(end).is_not_null() for end in ends))

@@ -16,7 +16,7 @@ import polars as pl
 
 from engine.calendars.auctions import AUCTION
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, MeasureInput, Measurement, register
-from engine.checks.clock_profile import CLOCK_PROFILE, HOUR_US, MINUTE_US, utc_offsets
+from engine.checks.clock_profile import CLOCK_PROFILE, HOUR_US, MINUTE_US, offsets_at
 from engine.checks.findings import findings_of
 from engine.grid import SessionGrid
 from engine.interval import Interval
@@ -396,16 +396,14 @@ def presence_rows(
     owner, number = number_ranges(np.diff(starts))
     opens = chosen["open"].cast(pl.Int64).to_numpy() - chosen["lead"].to_numpy()
     at = opens[owner] + number * step
-    moves, offsets = utc_offsets(zone, int(at.min()), int(at.max()))
-    offset = offsets[np.maximum(np.searchsorted(moves, at, side="right") - 1, 0)]
-    minute = (at // MINUTE_US + offset) % (24 * 60)
+    minute = (at // MINUTE_US + offsets_at(zone, at)) % (24 * 60)
     return frame_of_presence(day[owner], minute, counts)
 
 
 def attending_rows(days: np.ndarray[Any, Any], attending: Ints) -> pl.DataFrame:
     """Build `PRESENCE` of minute -1: the number of series per session, those without any left out."""
-    held = np.flatnonzero(attending)
-    return frame_of_presence(days[held], np.full(len(held), ATTENDING), attending[held])
+    at = np.flatnonzero(attending)
+    return frame_of_presence(days[at], np.full(len(at), ATTENDING), attending[at])
 
 
 def frame_of_presence(day: np.ndarray[Any, Any], minute: Ints, present: Ints) -> pl.DataFrame:

@@ -114,6 +114,14 @@ def utc_offsets(zone: str, first: int, last: int) -> tuple[Ints, Ints]:
     return hours[changes], offset[changes]
 
 
+def offsets_at(zone: str, instants: Ints) -> Ints:
+    """Return the minutes east of UTC on the clock of a zone at each instant (us); empty for none."""
+    if not len(instants):
+        return instants
+    moves, offsets = utc_offsets(zone, int(instants.min()), int(instants.max()))
+    return offsets[np.searchsorted(moves, instants, side="right") - 1]
+
+
 def clock_periods(zone: str, first: int, last: int) -> tuple[Ints, Ints, Ints]:
     """(starts of periods without a change of clocks, distinct rows of [offset of `zone`, season], row of each period)."""
     changes = [utc_offsets(one, first, last) for one in (zone, *DST_ZONES)]

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, MeasureInput, Measurement, register
-from engine.checks.clock_profile import MINUTE_US, utc_offsets
+from engine.checks.clock_profile import MINUTE_US, offsets_at, utc_offsets
 from engine.checks.findings import findings_of
 from engine.keys import Flags, Ints
 from engine.quality.contiguous_runs import ContiguousRuns, SlotRuns, pairs_where, run_starts
@@ -108,10 +108,7 @@ class _Quiet:
     def half_hour(self, at: Ints) -> Ints:
         """Return the half hour, 0 to 47, of the venue's day in which each row begins."""
         ts = self.rows["ts"].gather(at).to_physical().to_numpy()
-        if not len(ts):
-            return ts
-        moves, offsets = utc_offsets(self.zone, int(ts.min()), int(ts.max()))
-        local: Ints = ts + offsets[np.searchsorted(moves, ts, side="right") - 1] * MINUTE_US
+        local: Ints = ts + offsets_at(self.zone, ts) * MINUTE_US
         return local // HALF_HOUR_US % 48
 
     def near(self, start: Ints, end: Ints) -> tuple[Ints, Ints]:

@@ -15,7 +15,7 @@ from engine.schema import Schema
 
 MOST_DAYS = 10  # from the jump to the one back
 SAME_LEVEL = 0.12  # logarithm: before the first jump and after the second one, and of the other symbol
-AWAY: Schema = {
+FOREIGN_SESSIONS: Schema = {
     **SERIES,
     "session": pl.Date(),
     "ts": pl.Datetime("us", "UTC"),
@@ -30,8 +30,8 @@ KEY = list(SERIES)
 Row = dict[str, Any]
 
 
-def sessions_away(jumps: pl.DataFrame) -> pl.DataFrame:
-    """Return `AWAY`: per series the sessions from a jump of the price to the one back, within 10 days, of trades within a day.
+def foreign_sessions(jumps: pl.DataFrame) -> pl.DataFrame:
+    """Return `FOREIGN_SESSIONS`: per series the sessions from a jump of the price to the one back, within 10 days, of trades within a day.
 
     `other` is the first symbol, of the same price type and interval, that goes to the level of this one at the same session,
     from the level that this one goes to; null without one.
@@ -41,43 +41,43 @@ def sessions_away(jumps: pl.DataFrame) -> pl.DataFrame:
     jumps : DataFrame of `sanity.SANITY["jumps"]`
     """
     intraday = [text for text in jumps["interval"].unique() if Interval.parse(text).is_intraday]
-    ours = jumps.filter((pl.col("price_type") == "last") & pl.col("interval").is_in(intraday)).sort(*KEY, "session")
+    traded = jumps.filter((pl.col("price_type") == "last") & pl.col("interval").is_in(intraday)).sort(*KEY, "session")
     following = [
         pl.col(name).shift(-1).over(KEY).alias(to)
-        for name, to in (("session", "back"), ("open", "after"), ("before", "left"))
+        for name, to in (("session", "back"), ("open", "after"), ("before", "last"))
     ]
     returns = (pl.col("after") / pl.col("before")).log().abs() <= SAME_LEVEL
-    stays = (pl.col("left") / pl.col("open")).log().abs() <= 2 * SAME_LEVEL
+    stays = (pl.col("last") / pl.col("open")).log().abs() <= 2 * SAME_LEVEL
     soon = (pl.col("back") - pl.col("session")).dt.total_days() <= MOST_DAYS
-    away = ours.with_columns(following).filter((returns & stays & soon).fill_null(value=False))
+    away = traded.with_columns(following).filter((returns & stays & soon).fill_null(value=False))
     if away.is_empty():
-        return pl.DataFrame(schema=dict(AWAY))
+        return pl.DataFrame(schema=dict(FOREIGN_SESSIONS))
     theirs = away.select(
         "price_type",
         "interval",
         "session",
         pl.col("symbol").alias("other"),
-        pl.col("before").alias("its_before"),
-        pl.col("open").alias("its_open"),
+        pl.col("before").alias("other_before"),
+        pl.col("open").alias("other_open"),
     )
     mirrored = (
         away.join(theirs, on=["price_type", "interval", "session"])
         .filter(
             pl.col("other") != pl.col("symbol"),
-            (pl.col("open") / pl.col("its_before")).log().abs() <= SAME_LEVEL,
-            (pl.col("its_open") / pl.col("before")).log().abs() <= SAME_LEVEL,
+            (pl.col("open") / pl.col("other_before")).log().abs() <= SAME_LEVEL,
+            (pl.col("other_open") / pl.col("before")).log().abs() <= SAME_LEVEL,
         )
         .group_by(*KEY, "session")
         .agg(pl.col("other").min())
     )
     named = away.join(mirrored, on=[*KEY, "session"], how="left", maintain_order="left")
-    return named.select(pl.col(name).cast(dtype) for name, dtype in AWAY.items())
+    return named.select(pl.col(name).cast(dtype) for name, dtype in FOREIGN_SESSIONS.items())
 
 
-def sessions_away_of(measured: JudgeInput) -> pl.DataFrame:
-    """Return `sessions_away` of all jumps but those of blocks in another unit (check `scale`)."""
+def foreign_sessions_of(measured: JudgeInput) -> pl.DataFrame:
+    """Return `foreign_sessions` of all jumps but those of blocks in another unit (check `scale`)."""
     jumps = pl.concat([measured.frames["jumps"], jumps_across_parts(measured.frames["ends"])])
-    return sessions_away(jumps_apart_from(jumps, measured.once(scale_blocks_of)))
+    return foreign_sessions(jumps_apart_from(jumps, measured.once(scale_blocks_of)))
 
 
 def foreign_finding(row: Row) -> Row:
@@ -108,4 +108,4 @@ class ForeignSessionCheck(BarCheck):
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
         """Return a finding per run of sessions at another level that comes back."""
-        return findings_of([foreign_finding(row) for row in measured.once(sessions_away_of).iter_rows(named=True)])
+        return findings_of([foreign_finding(row) for row in measured.once(foreign_sessions_of).iter_rows(named=True)])

@@ -12,7 +12,7 @@ from engine.checks.calendar_check import ATTENDING, PRESENCE_COUNTS
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, register
 from engine.checks.filled import QUIET_BARS, filled_runs_of
 from engine.checks.findings import findings_of
-from engine.checks.foreign_sessions import sessions_away_of
+from engine.checks.foreign_sessions import foreign_sessions_of
 from engine.checks.price_scale import Block, jumps_apart_from, scale_blocks_of
 from engine.checks.sanity import BAR_SANITY, jumps_across_parts
 from engine.checks.tick_grid import SAMPLED_PRICES, grid_changes_of
@@ -126,11 +126,11 @@ def splits_of(measured: JudgeInput) -> pl.DataFrame:
     found = splits(measured.frames, measured.once(scale_blocks_of))
     seams = [(*change.series, change.session) for change in measured.once(grid_changes_of) if change.is_seam]
     schema = {**SERIES, "session": pl.Date()}
-    away = measured.once(sessions_away_of)
+    foreign = measured.once(foreign_sessions_of)
     others = [
         pl.DataFrame(seams, schema=schema, orient="row"),
-        away.select(list(schema)),
-        away.select(*SERIES, pl.col("back").alias("session")),
+        foreign.select(list(schema)),
+        foreign.select(*SERIES, pl.col("back").alias("session")),
     ]
     return found.join(pl.concat(others).unique(), on=list(schema), how="anti", maintain_order="left")
 

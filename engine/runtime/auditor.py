@@ -569,10 +569,10 @@ def make_survey(
 
 
 def block_runner(workers: Executor, folder: Path) -> BlockRunner:
-    """Return where blocks are worked on: here, in processes that share files of `folder`, or on a cluster that keeps what it made."""
+    """Return where blocks are worked on: here, in processes that share files of `folder`, or on a cluster that has their states."""
     blocks = BLOCKS_PER_WORKER * workers.concurrency
     if isinstance(workers, DaskCluster):
-        return BlockRunner(run_keeping=workers.run_keeping, blocks=blocks)
+        return BlockRunner(run_with_state=workers.run_with_state, blocks=blocks)
     if workers.concurrency > 1:
         return BlockRunner(workers.run, blocks, folder)
     return BlockRunner(folder=folder)

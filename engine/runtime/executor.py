@@ -265,32 +265,32 @@ class DaskCluster:
         for future in self.as_completed(list(futures)):
             yield futures[future], future.result()
 
-    def run_keeping(
-        self, function: Callable[[Task, Any], tuple[Result, Any]], tasks: Sequence[Task], kept: Sequence[Any]
+    def run_with_state(
+        self, function: Callable[[Task, Any], tuple[Result, Any]], tasks: Sequence[Task], states: Sequence[Any]
     ) -> tuple[list[Result], list[Any]]:
-        """Run `function(task, kept)` of each task, which returns (result, kept); what is kept stays with the workers.
+        """Run `function(task, state)` of each task, which returns (result, state); return results, and futures of the states.
 
         Parameters
         ----------
         function : callable
         tasks : sequence
-        kept : sequence
-            Of each task: a value, or what this returned before.
+        states : sequence
+            Of each task: a value, or a future that this returned before. States stay in the memory of the workers.
 
         Returns
         -------
         list, list
-            The results, and futures of what is kept, in task order.
+            Both in task order.
         """
         # A list: keys of a dict would be those of its values on the cluster.
-        there = [one if hasattr(one, "key") else self.client.scatter([one], hash=False)[0] for one in kept]
-        names = [f"keeping-{number}-{os.urandom(4).hex()}" for number in range(len(tasks))]
+        before = [one if hasattr(one, "key") else self.client.scatter([one], hash=False)[0] for one in states]
+        names = [f"step-{number}-{os.urandom(4).hex()}" for number in range(len(tasks))]
         pairs = [
             self.client.submit(function, task, one, key=name, retries=ATTEMPTS)
-            for task, one, name in zip(tasks, there, names, strict=True)
+            for task, one, name in zip(tasks, before, names, strict=True)
         ]
-        results, kept = ([self.client.submit(itemgetter(at), pair) for pair in pairs] for at in (0, 1))
-        return self.client.gather(results), kept
+        results, after = ([self.client.submit(itemgetter(at), pair) for pair in pairs] for at in (0, 1))
+        return self.client.gather(results), after
 
     def open_pool(self) -> AbstractContextManager[Executor]:
         """Context manager of this cluster itself; leaving it does not disconnect."""

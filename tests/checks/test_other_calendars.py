@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 from functools import cache
+from pathlib import Path
 
 import engine
 import numpy as np
 import polars as pl
 import pytest
-from engine.calendars.candidates import CandidateSegments, UsualSegments, candidate_hours
-from engine.calendars.providers import calendar
+from engine.calendars.candidates import CandidateSegments, UsualSegments, candidate_hours, weekly_segments
+from engine.calendars.files import parse_calendar
+from engine.calendars.providers import calendar, calendar_from_file
 from engine.checks.conventions import OtherCalendars, conventions
 from engine.checks.other_calendars import ExpectedDays, calendar_scores, row_dates, session_weights, try_calendars
 from engine.schema import TS
+from polars.testing import assert_frame_equal
 
 from tests.checks.feeds import LIQUID, MIXED, THIN, Feed, axis, market, moved, profile
 
@@ -162,6 +165,31 @@ def test_rows_are_weighed_on_dates_with_rows_and_hours_on_all() -> None:
     assert of_all.max() == 0.5
     assert of_rows.max() == 1.0
     assert has_rows.tolist() == [True] + [False] * 6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weekly_segments_of_many_files_are_those_of_each_file(seed) -> None:
+    rng = np.random.default_rng(seed)
+    zones = rng.permutation(
+        ["UTC", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia", "Europe/Berlin"]
+    )
+
+    def span() -> str:
+        opens, length = int(rng.integers(0, 1300)), int(rng.integers(5, 120))
+        first, last = (f"{at // 60:02}:{at % 60:02}" for at in (opens, opens + length))
+        return f'["{first}{rng.choice(["", " UTC"])} to {last}"]'
+
+    texts = [
+        f'zone = "{zone}"\n[[hours]]\ndays = "Mon-Thu"\nRTH = {span()}\n[[hours]]\ndays = "Fri, Sun"\nRTH = {span()}\nPRE = {span()}\n'
+        for zone in zones
+    ]
+    files = [parse_calendar(Path(f"{number}.toml"), text.encode()) for number, text in enumerate(texts)]
+    year = dt.date(2011, 3, 1), dt.date(2012, 4, 30)  # Samoa skips a day
+    columns = ["session", "segment", "segment_open", "segment_close"]
+    for file, fast in zip(files, weekly_segments(files, *year), strict=True):
+        slow = calendar_from_file(file).source(*year)
+        assert_frame_equal(fast.select(columns).sort(columns), slow.select(columns).sort(columns))
+        assert fast["regular"].equals(fast["segment"] == "RTH")
 
 
 def test_usual_hours_are_those_of_the_calendars() -> None:

@@ -58,7 +58,7 @@ LOST_SIDE = 0.002  # chance that a loss of a quote leaves its other side
 AFTER_PAUSE = 0.05  # share of a segment that a market may leave out where it closes with its daily pause
 SHRINK_BARS = 20.0
 FEWEST_EDGES, DAILY_EDGES = 5, 0.8  # sessions, and their share, without the same edge
-LACKS_BESIDE = 0.01  # of the other slots of that time of day
+MOST_OTHERS_MISSING = 0.01  # of the slots of that time of day
 
 ATTRIBUTED: Schema = {
     "cause": pl.Enum(CAUSES),
@@ -211,8 +211,8 @@ def attribute_gaps(
     gaps = part.gaps
     count = gaps["bar_count"].to_numpy().astype(np.int64)
     cause, confidence = likeliest_causes(part, edges, slot_minutes)
-    unlike = (cause == NO_TRADE) & is_daily_edge(part)
-    cause[unlike], confidence[unlike] = UNKNOWN, 0.5
+    is_edge = (cause == NO_TRADE) & is_daily_edge(part)
+    cause[is_edge], confidence[is_edge] = UNKNOWN, 0.5
     ordinal, slot = gaps["ordinal"].to_numpy().astype(np.int64), gaps["slot"].to_numpy().astype(np.int64)
     outage = range_of_parts(axis_keys(gaps), *outage_keys(outages))
     of_feed, of_nobody = (
@@ -417,16 +417,16 @@ def is_daily_edge(part: WeighedGaps) -> NDArray[np.bool_]:
         pl.when(pl.Series(part.excluded)).then(0).otherwise("bar_count").alias("counted"),
     )
     same = ["series", "segment", "position", "edge"]
-    ours = keyed.select(pl.len().over(same).alias("times"), pl.col("counted").sum().over(same))
+    sums = keyed.select(pl.len().over(same).alias("times"), pl.col("counted").sum().over(same))
     series, segment = (keyed[name].to_numpy().astype(np.int64) for name in ("series", "segment"))
     slot = gaps["slot"].to_numpy()
     # The first slot has a bin of its own, and as many are due as there are sessions.
     sessions, first_missing = part.rates.at(bin_keys(series, segment, np.zeros(len(slot), np.int64)))
     due, missing = part.rates.at(bin_keys(series, segment, np.maximum(bins_of(slot, width), 1)))
-    beside = missing + np.where(slot == 0, first_missing, 0.0) - ours["counted"].to_numpy()
-    times = ours["times"].to_numpy()
+    other_missing = missing + np.where(slot == 0, first_missing, 0.0) - sums["counted"].to_numpy()
+    times = sums["times"].to_numpy()
     often = (times >= FEWEST_EDGES) & (times >= DAILY_EDGES * sessions)
-    return np.asarray(keyed["edge"].to_numpy() & often & (beside <= LACKS_BESIDE * due))
+    return np.asarray(keyed["edge"].to_numpy() & often & (other_missing <= MOST_OTHERS_MISSING * due))
 
 
 def ends_with_pause(gaps: pl.DataFrame, recurring_gaps: pl.DataFrame, in_habit: Ints, habit: Ints) -> NDArray[np.bool_]:

@@ -202,13 +202,15 @@ def test_explain_blocks_of_a_market_gives_what_the_whole_gives(clean, tmp_path, 
         ran.append(len(blocks))
         yield from reversed([(number, function(block)) for number, block in enumerate(blocks)])
 
-    def run_keeping(function, contexts, kept):
+    def run_with_state(function, contexts, kept):
         # Twice, as where a worker was lost: the first call leaves what is kept as it was.
         ran.append(len(contexts))
         done = [[function(*one) for one in zip(contexts, kept, strict=True)] for _ in range(2)][1]
         return [result for result, _ in done], [after for _, after in done]
 
-    runner = BlockRunner(run, 6, tmp_path if keeps == "files" else None, run_keeping if keeps == "elsewhere" else None)
+    runner = BlockRunner(
+        run, 6, tmp_path if keeps == "files" else None, run_with_state if keeps == "elsewhere" else None
+    )
     made = attribute_gaps(survey, calendar, runner=runner)
     assert len(ran) == 3
     assert set(ran) <= set(range(2, 7))
