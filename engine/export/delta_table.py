@@ -24,6 +24,7 @@ from deltalake.schema import Schema as DeltaSchema
 from deltalake.transaction import AddAction, RemoveAction
 from polars.datatypes import DataTypeClass
 
+from engine.export.folders import folder_of
 from engine.export.log_mirror import LOG as LOG  # noqa: PLC0414 - its callers know the tables by this module
 from engine.export.log_mirror import fetched_entries, is_known_table, mirrored, scratch_log
 from engine.publish import fsync, make_durable_folders, remove_if_exists
@@ -71,6 +72,11 @@ class DataFile:
     path: str
     size: int
     stats: str
+
+    @property
+    def folder(self) -> str:
+        """Its place below the table's folder, empty for that itself."""
+        return folder_of(self.path)
 
 
 def is_table(table: Path) -> bool:

@@ -10,16 +10,18 @@ import hashlib
 import io
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
 from engine.export.coded_text import FEW_VALUES, schema_as_text, with_least_codes
 from engine.export.delta_table import DataFile
-from engine.export.tables import LIVE, PARTITION, SORT, sorted_rows
+from engine.export.folders import cut_by_folder
+from engine.export.tables import LIVE, SORT, sorted_rows
 from engine.publish import write_new_file
 
 ROWS_PER_FILE = 1 << 22
@@ -59,12 +61,26 @@ class StagedFile:
         return DataFile(f"{self.folder}/{name}" if self.folder else name, self.size, self.stats)
 
 
-def stage(name: str, rows: pl.DataFrame, staging: Path) -> Iterator[StagedFile]:
+class Batch(NamedTuple):
+    """Rows of a table that are written together.
+
+    Attributes
+    ----------
+    rows : DataFrame
+    years : collection of str
+        Folders of years (`folders.small_years`) that their rows go to; others go to folders of months.
+    """
+
+    rows: pl.DataFrame
+    years: Collection[str] = ()
+
+
+def stage(name: str, rows: pl.DataFrame, staging: Path, years: Collection[str] = ()) -> Iterator[StagedFile]:
     """Write rows to durable Parquet files in `staging`, cut by folder and sorted; yield a StagedFile per file."""
-    yield from stage_batches(name, [rows], staging)
+    yield from stage_batches(name, [Batch(rows, years)], staging)
 
 
-def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> Iterator[StagedFile]:
+def stage_batches(name: str, batches: Iterable[Batch], staging: Path) -> Iterator[StagedFile]:
     """Write batches of rows as Parquet files in `staging`, two encoded at a time; yield StagedFiles in row order.
 
     Yields
@@ -72,7 +88,7 @@ def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> 
     StagedFile
         In the order of the rows. `ENCODERS` batches are held, and the one that is being made.
     """
-    pieces = (piece for rows in batches for piece in file_pieces(name, rows))
+    pieces = (piece for batch in batches for piece in file_pieces(name, *batch))
     first, second = next(pieces, None), next(pieces, None)
     if first is None:
         return
@@ -93,32 +109,24 @@ def stage_batches(name: str, batches: Iterable[pl.DataFrame], staging: Path) -> 
             yield under_way.popleft().result()
 
 
-def file_pieces(name: str, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+def file_pieces(name: str, rows: pl.DataFrame, years: Collection[str]) -> Iterator[tuple[str, pl.DataFrame]]:
     """Yield (folder, sorted rows) for each file to be written, at most `ROWS_PER_FILE` (2^22) rows each."""
     # What is one value in the whole batch needs no look in each of its files.
     rows = with_least_codes(rows, FEW_VALUES.get(name, ()))
     # Sorted as a whole: a batch of many folders is in order as a rule, which is seen once.
-    for folder, part in partition_rows(name, sorted_rows(rows, SORT[name])):
+    for folder, part in cut_into_files(name, sorted_rows(rows, SORT[name]), years):
         for offset in range(0, part.height, ROWS_PER_FILE):
             yield folder, part.slice(offset, ROWS_PER_FILE)
 
 
-def partition_rows(name: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
-    """(folder, rows in the same order) in folder order, else ("", rows); `gaps`, `quality`: earlier rows, last session per interval."""
-    by = PARTITION.get(name, ())
-    if name in LIVE:
-        # The next minute replaces the rows of the running session, and should not have to copy those of the others.
-        running = rows.select((pl.col("session") == pl.col("session").max().over("interval")).alias("running"))[
-            "running"
-        ]
-        return [("", part) for part in (rows.filter(~running), rows.filter(running)) if part.height]
-    if rows.is_empty() or not by:
-        return [("", rows)]
-    # One folder is the common case, and comparing all rows with the first costs less than finding distinct values.
-    if all((rows[column] == rows[column][0]).all() for column in by):
-        return [("/".join(rows[column][0] for column in by), rows)]
-    parts = rows.partition_by(by, as_dict=True, maintain_order=True)
-    return [("/".join(map(str, key)), part) for key, part in sorted(parts.items())]
+def cut_into_files(name: str, rows: pl.DataFrame, years: Collection[str] = ()) -> list[tuple[str, pl.DataFrame]]:
+    """(folder, rows in the same order) in folder order; `gaps`, `quality`: earlier rows, last session per interval."""
+    if name not in LIVE:
+        return cut_by_folder(name, rows, years)
+    # The next minute replaces the rows of the running session, and should not have to copy those of the others.
+    is_last = pl.col("session") == pl.col("session").max().over("interval")
+    running = rows.select(is_last.alias("running"))["running"]
+    return [("", part) for part in (rows.filter(~running), rows.filter(running)) if part.height]
 
 
 def row_group_rows(height: int) -> int:

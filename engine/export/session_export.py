@@ -5,8 +5,8 @@
    for bars whose window has ended since; gaps and quality come by session. Former rows of their keys go
    (`table_edits.stage_changes`).
 3. `stage_all_rows` writes all rows, symbol by symbol within month within interval, a batch at a time
-   (`ROWS_PER_BATCH`; less than two of them, or one session of one symbol; several months where they are small). Two are being encoded while the next one
-   is made.
+   (`ROWS_PER_BATCH`; less than two of them, or one session of one symbol; several months, or years, where they are
+   small). Two are being encoded while the next one is made.
 
 The tables that do not grow with the rows (`sessions`, `calendars`, `symbols`) are compared with what was there.
 """
@@ -22,9 +22,10 @@ import polars as pl
 
 from engine.export.coded_text import concat_coded
 from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, TableChange, commit_revision
-from engine.export.parquet import StagedFile, stage, stage_batches
+from engine.export.folders import small_years
+from engine.export.parquet import Batch, StagedFile, stage, stage_batches
 from engine.export.table_edits import RowChanges, TableFiles, stage_changes
-from engine.export.tables import KEYS, SORT, TABLES, conform_table, sorted_rows
+from engine.export.tables import KEYS, PARTITION, SORT, TABLES, conform_table, sorted_rows
 from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
 from engine.schema import REJECTS, Kind, empty
 from engine.store.panel import Panel
@@ -215,7 +216,9 @@ def difference_since(snapshot: Snapshot, draft: RevisionDraft) -> Iterator[tuple
     )
     owned = owned_series(snapshot)
     for name in (*STREAMS, *STORED):
-        now = pl.concat([empty(TABLES[name]), *(conform_table(name, rows) for rows in table_batches(snapshot, name))])
+        now = pl.concat(
+            [empty(TABLES[name]), *(conform_table(name, batch.rows) for batch in table_batches(snapshot, name))]
+        )
         before = empty(TABLES[name]) if former is None else former.scan(name).filter(since).collect()
         before = before.join(owned[name], on=owned[name].columns, how="semi")
         values = [column for column in TABLES[name] if column != "revision"]
@@ -247,7 +250,13 @@ def is_mostly_new(snapshot: Snapshot, exports: pl.DataFrame) -> bool:
 
 
 def stage_all_rows(
-    snapshot: Snapshot, name: str, chain: RevisionChain, former: pl.LazyFrame | None, staging: Path
+    snapshot: Snapshot,
+    name: str,
+    chain: RevisionChain,
+    former: pl.LazyFrame | None,
+    staging: Path,
+    *,
+    is_share: bool = False,
 ) -> Iterator[StagedFile]:
     """Yield the staged files of all rows of a table, batch by batch, each row with its target revision.
 
@@ -262,10 +271,14 @@ def stage_all_rows(
         The table's rows in the target's last revision.
     staging : Path
         Folder of the files.
+    is_share : bool
+        The rows are some of the table's, and no year counts as small.
     """
-    batches = (conform_table(name, rows, keep_enums=True) for rows in table_batches(snapshot, name))
-    stamped = (chain.with_target_revision(name, rows, former) for rows in batches)
-    yield from stage_batches(name, stamped, staging)
+    batches = (
+        Batch(chain.with_target_revision(name, conform_table(name, rows, keep_enums=True), former), years)
+        for rows, years in table_batches(snapshot, name, is_share=is_share)
+    )
+    yield from stage_batches(name, batches, staging)
 
 
 def replace_all_rows(snapshot: Snapshot, draft: RevisionDraft, name: str) -> TableChange:
@@ -273,85 +286,104 @@ def replace_all_rows(snapshot: Snapshot, draft: RevisionDraft, name: str) -> Tab
     return draft.replaced(name, list(stage_all_rows(snapshot, name, draft.chain, draft.rows(name), draft.staging)))
 
 
-def table_batches(snapshot: Snapshot, name: str) -> Iterator[pl.DataFrame]:
-    """Yield all rows of a table in batches: gaps, quality, rejects in one; else per interval, month and symbols.
+def table_batches(snapshot: Snapshot, name: str, *, is_share: bool = False) -> Iterator[Batch]:
+    """Yield all rows of a table in batches: gaps, quality, rejects in one; else per interval, folder and symbols.
 
     Parameters
     ----------
     snapshot : Snapshot
     name : str
         Any but the tables of `Snapshot.small_tables`.
+    is_share : bool
+        As in `stage_all_rows`.
     """
     if name in STORED:
-        yield snapshot.outcomes("gaps" if name == "gaps" else "quality")
+        yield Batch(snapshot.outcomes("gaps" if name == "gaps" else "quality"))
     elif name == "rejects":
-        yield pl.concat([empty(REJECTS), *snapshot.rejects])
+        yield Batch(pl.concat([empty(REJECTS), *snapshot.rejects]))
     else:
         kind = next(kind for kind in STREAMS if kind == name)
         all_keys = snapshot.panels_of(kind)
         for interval in dict.fromkeys(key.interval for key in all_keys):
             # Panels of one interval share their folders.
             keys = [key for key in all_keys if key.interval == interval]
-            for sessions, series in batch_scopes(snapshot, keys, by_month=kind != "open_interest"):
+            counts = count_rows(snapshot, keys)
+            years = small_years(counts) if name in PARTITION and not is_share else []
+            folders = [f"{year:04}" if interval is None else f"{interval}/{year:04}" for year in years]
+            for sessions, series in batch_scopes(counts, years if name in PARTITION else None):
                 panels = [(key, panel_rows(snapshot.panels[key], sessions, series)) for key in keys]
-                yield concat_coded([_exported_rows(snapshot, key, rows, as_enums=True) for key, rows in panels])
+                rows = concat_coded([_exported_rows(snapshot, key, rows, as_enums=True) for key, rows in panels])
+                yield Batch(rows, folders)
 
 
-def batch_scopes(
-    snapshot: Snapshot, keys: Sequence[PanelKey], *, by_month: bool
-) -> Iterator[tuple[tuple[dt.date, dt.date] | None, list[int] | None]]:
-    """Yield (first, last session) and series ids of each batch of about 2^20 rows; None stands for all of them.
-
-    A batch is of one month, or of several whole ones. Months are cut when files are made.
-    """
+def count_rows(snapshot: Snapshot, keys: Sequence[PanelKey]) -> pl.DataFrame:
+    """Rows of some panels per series and session (`series, symbol, session, rows`), each perhaps in several rows."""
     parts = (part for key in keys for part in snapshot.panels[key].parts)
     counts = pl.concat(
         [count_by_session(piece) for part in parts for piece in [part.clear(), *part.iter_slices(ROWS_PER_BATCH)]]
     )
-    month = pl.col("session").dt.month_start() if by_month else pl.lit(None, pl.Date)
-    named = counts.join(snapshot.series, on="series")
-    days = named.group_by(month.alias("month"), "symbol", "session").agg(pl.col("rows").sum(), "series")
-    days = days.with_columns(joined_months(days))
+    return counts.join(snapshot.series, on="series").select("series", "symbol", "session", "rows")
+
+
+def batch_scopes(
+    counts: pl.DataFrame, years: Sequence[int] | None
+) -> Iterator[tuple[tuple[dt.date, dt.date] | None, list[int] | None]]:
+    """Yield (first, last session) and series ids of each batch of about 2^20 rows; None stands for all of them.
+
+    A batch is of one folder, or of several whole ones. They are cut when files are made.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        As `count_rows` gives them.
+    years : sequence of int or None
+        Those that have a folder; of others each month has one. None: there are no folders.
+    """
+    day, folder = pl.col("session"), pl.lit(None, pl.Date)
+    if years is not None:
+        folder = pl.when(day.dt.year().is_in(years)).then(day.dt.truncate("1y")).otherwise(day.dt.month_start())
+    days = counts.group_by(folder.alias("folder"), "symbol", "session").agg(pl.col("rows").sum(), "series")
+    days = days.with_columns(joined_folders(days))
     scopes = (
-        assign_batches(days.sort("month", "symbol", "session"))
-        .group_by("month", "turn", "cut", maintain_order=True)
+        assign_batches(days.sort("folder", "symbol", "session"))
+        .group_by("folder", "turn", "cut", maintain_order=True)
         .agg(pl.col("series").explode(), pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
     )
-    alone = scopes.select((pl.len().over("month") == 1).alias("alone"))["alone"]
+    alone = scopes.select((pl.len().over("folder") == 1).alias("alone"))["alone"]
     for row, is_alone in zip(scopes.iter_rows(named=True), alone, strict=True):
-        is_whole = is_alone and not by_month
+        is_whole = is_alone and years is None
         yield None if is_whole else (row["first"], row["last"]), None if is_alone else sorted(set(row["series"]))
 
 
-def joined_months(days: pl.DataFrame) -> pl.Expr:
-    """Expression for `month` of `days` (`month, rows`), where months that fit into one batch together are the first of them."""
-    months = days.group_by("month").agg(pl.col("rows").sum()).sort("month")
+def joined_folders(days: pl.DataFrame) -> pl.Expr:
+    """Expression for `folder` of `days` (`folder, rows`), where those that fit into one batch together are the first of them."""
+    folders = days.group_by("folder").agg(pl.col("rows").sum()).sort("folder")
     first, held, joined = None, ROWS_PER_BATCH, []
-    for month, rows in months.iter_rows():
+    for folder, rows in folders.iter_rows():
         if held + rows > ROWS_PER_BATCH:
-            first, held = month, 0
+            first, held = folder, 0
         held += rows
         joined.append(first)
-    firsts = pl.Series(joined, dtype=months.schema["month"])
-    return pl.col("month").replace_strict(months["month"], firsts, return_dtype=pl.Date)
+    firsts = pl.Series(joined, dtype=folders.schema["folder"])
+    return pl.col("folder").replace_strict(folders["folder"], firsts, return_dtype=pl.Date)
 
 
 def assign_batches(days: pl.DataFrame) -> pl.DataFrame:
-    """Sorted `days` (`month, symbol, session, rows`) with `turn`, `cut`; a change of one ends a batch of 2^20 rows.
+    """Sorted `days` (`folder, symbol, session, rows`) with `turn`, `cut`; a change of one ends a batch of 2^20 rows.
 
     Parameters
     ----------
     days : DataFrame
-        `month, symbol, session, rows` and any others, sorted by the first three.
+        `folder, symbol, session, rows` and any others, sorted by the first three.
 
     Returns
     -------
     DataFrame
         The same with two numbers, `turn` and `cut`, that change where a batch ends.
     """
-    of_symbol = ["month", "symbol"]
+    of_symbol = ["folder", "symbol"]
     # In a column of its own: a window inside a window would count within the inner one's groups.
-    counted = days.with_columns((pl.col("rows").cum_sum() - pl.col("rows")).over("month").alias("ahead"))
+    counted = days.with_columns((pl.col("rows").cum_sum() - pl.col("rows")).over("folder").alias("ahead"))
     # A symbol that fills a batch alone is cut at its sessions; others are taken together, each of them whole.
     sized = counted.with_columns(
         (pl.col("rows").sum().over(of_symbol) > ROWS_PER_BATCH).alias("is_large"),

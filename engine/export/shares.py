@@ -114,7 +114,7 @@ def write_share(snapshot: Snapshot, place: SharePlace) -> Share:
     def write_files(staging: Path) -> Iterator[tuple[str, StagedFile]]:
         """Yield the files of each growing table."""
         for name in GROWING:
-            for file in stage_all_rows(snapshot, name, chain, None, staging):
+            for file in stage_all_rows(snapshot, name, chain, None, staging, is_share=True):
                 yield name, file
 
     with explained_errors(place.target, remedy=""):
@@ -131,7 +131,7 @@ def write_share(snapshot: Snapshot, place: SharePlace) -> Share:
         small["symbols"],
         small["calendars"],
         spans,
-        sorted_rows(rejects, SORT["rejects"]).head(1),
+        sorted_rows(rejects.rows, SORT["rejects"]).head(1),
         holds_fills(snapshot),
         snapshot.revision,
         snapshot.as_of,
@@ -142,6 +142,7 @@ class MergeGroup(NamedTuple):
     """Places of small files, of one table and folder, that become one file (of gaps and quality two)."""
 
     table: str
+    folder: str
     places: tuple[str, ...]
 
 
@@ -157,7 +158,7 @@ def plan_merges(shares: Sequence[Share]) -> list[list[MergeGroup]]:
         small = sorted(folders[table, folder], key=lambda file: file.owner)
         for files in cut_by_rows([(file.rows, file) for file in small], session_export.ROWS_PER_BATCH):
             if len(files) > FEWEST.get(table, 1):
-                group = MergeGroup(table, tuple(file.place for file in files))
+                group = MergeGroup(table, folder, tuple(file.place for file in files))
                 groups.append((sum(file.rows for file in files), group))
     return list(cut_by_rows(groups, ROWS_PER_TASK))
 
@@ -187,11 +188,11 @@ def merge_files(groups: Sequence[MergeGroup], place: SharePlace) -> list[ShareFi
 
     def write_files(staging: Path) -> Iterator[tuple[str, StagedFile]]:
         """Yield the merged files of each group."""
-        for table, places in groups:
+        for table, folder, places in groups:
             # Bytes are compared first: what is damaged must not get a new, true name.
             contents = readers.map(read_verified, [location_of("file", one) for one in places])
             rows = pl.concat([pl.read_parquet(BytesIO(content), hive_partitioning=False) for content in contents])
-            for file in stage(table, rows, staging):
+            for file in stage(table, rows, staging, [folder]):
                 yield table, file
 
     with explained_errors(place.target, remedy=""), ThreadPoolExecutor(READERS, "merge") as readers:

@@ -14,6 +14,7 @@ import polars as pl
 
 from engine.export.damage import check_file
 from engine.export.dataset import scan_files
+from engine.export.folders import years_of_changes
 from engine.export.parquet import StagedFile, stage
 from engine.export.tables import KEYS, TABLES
 from engine.schema import empty
@@ -73,6 +74,7 @@ def stage_changes(
         Paths of files that the next version does not have any more.
     """
     staged: list[StagedFile] = []
+    paths = former.statistics["path"].to_list()
     new_rows, removed = [changes.rows], []
     for path in files_in_scope(former.statistics, changes.scopes):
         # What is damaged must not get a new, true name.
@@ -84,10 +86,11 @@ def stage_changes(
         rows = scan_file(name, former.folder / path).collect()
         rows = rows.join(keys, on=keys.columns, how="anti", nulls_equal=True, maintain_order="left")
         if rows.height > SMALL_ROWS:
-            staged.extend(stage(name, rows, staging))
+            staged.extend(stage(name, rows, staging, years_of_changes(name, rows, paths)))
         else:
             new_rows.append(rows)
-    return [*staged, *stage(name, pl.concat(new_rows), staging)], removed
+    rows = pl.concat(new_rows)
+    return [*staged, *stage(name, rows, staging, years_of_changes(name, rows, paths))], removed
 
 
 def files_in_scope(statistics: pl.DataFrame, scopes: Iterable[pl.DataFrame]) -> list[str]:

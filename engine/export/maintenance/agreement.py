@@ -1,6 +1,7 @@
 """Laws between the tables of one revision: bars, gaps, quality, sessions and symbols against one another.
 
-Bars are read some months of an interval at a time, as every law holds within a session; where one is broken, month by month:
+Bars are read some folders (months, small years) of an interval at a time, as every law holds within a session; where one
+is broken, folder by folder:
 
 - `counts`: present + missing = expected, and quality is their rate
 - `gaps`: the gaps of a series and session add up to its missing slots
@@ -16,13 +17,14 @@ the law, and which is the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from engine.export.dataset import polars_sources, scan_files
+from engine.export.folders import folder_groups
 from engine.export.maintenance.verify_findings import Finding
 from engine.export.tables import TABLES
 from engine.schema import IS_MISSING, TS, empty
@@ -41,6 +43,7 @@ class _Tables:
     target: Path
     paths: Mapping[str, Sequence[Path]]
     broken: set[str]
+    groups: Mapping[str, str]  # as `folder_groups` gives them, of bars, lost ones among them
     gaps: pl.DataFrame
     quality: pl.DataFrame
     symbols: pl.DataFrame
@@ -68,9 +71,10 @@ def cross_table_findings(
     """
     if broken & {"symbols", "exports"}:
         return
-    small = read_small_tables(paths)
+    groups = folder_groups([*map(_bar_folder, paths.get("bars", NO_FILE)), *_below_bars(broken)])
+    small = read_small_tables(paths, set(groups.values()))
     filled, small["gaps"] = small["gaps"].filter(~IS_MISSING), small["gaps"].filter(IS_MISSING)
-    tables = _Tables(target, paths, broken, **small, has_as_of=entry.get("as_of") is not None)
+    tables = _Tables(target, paths, broken, groups, **small, has_as_of=entry.get("as_of") is not None)
     if tables.has("quality"):
         yield from check_counts(tables.quality)
     if tables.has("quality", "gaps"):
@@ -80,73 +84,85 @@ def cross_table_findings(
         unlisted = rows.join(tables.symbols, on="symbol", how="anti", nulls_equal=True)
         yield from summary_finding(name, name, "symbols", unlisted, pl.lit("the symbol is not in `symbols`"))
     totals = []
-    for interval, files_of_month in bar_batches(tables):
-        bars = read_bars(files_of_month)
+    broken_groups = {groups[folder] for folder in _below_bars(broken)}
+    for interval, files in bar_batches(tables):
+        bars = read_bars(files)
         is_source = pl.col("origin") == "source"
         counted = bars.group_by("symbol").agg(is_source.sum().cast(pl.Int64).alias("count"), last=pl.col("ts").max())
         totals.append(counted.with_columns(has_bars=pl.lit(value=True)))
-        whole = [month for month in files_of_month if not broken & {f"bars/{interval}/{month}", "bars"}]
-        if whole and any(True for _ in check_months(tables, interval, whole, bars)):
-            for month in whole:
-                yield from check_months(tables, interval, [month], bars.filter(pl.col("month") == month))
+        whole = [one for one in files if "bars" not in broken and f"{interval}/{one}" not in broken_groups]
+        if whole and any(True for _ in check_periods(tables, interval, whole, bars)):
+            for period in whole:
+                yield from check_periods(tables, interval, [period], bars.filter(pl.col("period") == period))
     if not any(name.split("/")[0] in ("bars", *SOURCES) for name in broken):
         yield from check_row_totals(tables, totals)
 
 
-def read_small_tables(paths: Mapping[str, Sequence[Path]]) -> dict[str, pl.DataFrame]:
-    """Read `gaps`, `quality`, `symbols` and `sessions`; the first two with the `month` of their sessions."""
+def _bar_folder(path: Path) -> str:
+    # `1m/2013-10` of a file of `bars`.
+    return f"{path.parent.parent.name}/{path.parent.name}"
+
+
+def _below_bars(broken: set[str]) -> list[str]:
+    return [name.removeprefix("bars/") for name in broken if name.startswith("bars/")]
+
+
+def read_small_tables(paths: Mapping[str, Sequence[Path]], groups: Collection[str]) -> dict[str, pl.DataFrame]:
+    """Read `gaps`, `quality`, `symbols` and `sessions`; the first two with `period`: year of a group of bars, else month."""
     small = {}
     for name in ("gaps", "quality", "symbols", "sessions"):
         columns = {column: dtype for column, dtype in TABLES[name].items() if column != "revision"}
         files = [scan_files(name, [path]).select(list(columns)).collect() for path in paths.get(name, NO_FILE)]
         small[name] = pl.concat([empty(columns), *files])
-    month = pl.col("session").dt.strftime("%Y-%m").alias("month")
-    return small | {name: small[name].with_columns(month) for name in ("gaps", "quality")}
+    month, year = (pl.col("session").dt.strftime(form) for form in ("%Y-%m", "%Y"))
+    is_in_year = pl.concat_str("interval", pl.lit("/"), year).is_in(list(groups))
+    period = pl.when(is_in_year).then(year).otherwise(month).alias("period")
+    return small | {name: small[name].with_columns(period) for name in ("gaps", "quality")}
 
 
-def bar_folders(tables: _Tables) -> dict[str, list[Path]]:
-    """Bar files by `<interval>/<month>`, sorted; folders that only `quality` implies get an empty list."""
-    folder = pl.concat_str("interval", pl.lit("/"), "month")
-    in_quality = tables.quality.select(folder.alias("folder"))["folder"].unique().to_list()
-    folders: dict[str, list[Path]] = {folder: [] for folder in in_quality}
+def bar_groups(tables: _Tables) -> dict[str, list[Path]]:
+    """Bar files by `<interval>/<period>`, sorted; groups that only `quality` implies get an empty list."""
+    group = pl.concat_str("interval", pl.lit("/"), "period")
+    in_quality = tables.quality.select(group.alias("group"))["group"].unique().to_list()
+    held: dict[str, list[Path]] = {group: [] for group in in_quality}
     for path in tables.paths.get("bars", NO_FILE):
-        folders.setdefault(path.parent.relative_to(tables.target / "bars").as_posix(), []).append(path)
-    return dict(sorted(folders.items()))
+        held.setdefault(tables.groups[_bar_folder(path)], []).append(path)
+    return dict(sorted(held.items()))
 
 
 def bar_batches(tables: _Tables) -> Iterator[tuple[str, dict[str, list[Path]]]]:
-    """Yield (interval, files by month) of some months each, together at most `BYTES_AT_ONCE` or one month."""
+    """Yield (interval, files by period) of some periods each, together at most `BYTES_AT_ONCE` or one period."""
     batch: dict[str, list[Path]] = {}
     former, held = "", 0
-    for folder, files in bar_folders(tables).items():
-        interval, _, month = folder.partition("/")
+    for group, files in bar_groups(tables).items():
+        interval, _, period = group.partition("/")
         size = sum(size_of(path) for path in files)
         if batch and (interval != former or held + size > BYTES_AT_ONCE):
             yield former, batch
             batch, held = {}, 0
-        batch[month] = files
+        batch[period] = files
         former, held = interval, held + size
     if batch:
         yield former, batch
 
 
-def read_bars(files_of_month: Mapping[str, Sequence[Path]]) -> pl.DataFrame:
-    """Read the bar columns that the checks need, and `month`, that of a file's folder; an empty frame without files."""
-    none = empty({name: TABLES["bars"][name] for name in BAR_COLUMNS}).with_columns(pl.lit("").alias("month"))
-    month_of = {str(path): month for month, files in files_of_month.items() for path in files}
-    if not month_of:
+def read_bars(files_of_period: Mapping[str, Sequence[Path]]) -> pl.DataFrame:
+    """Read the bar columns that the checks need, and `period`, that of a file's group; an empty frame without files."""
+    none = empty({name: TABLES["bars"][name] for name in BAR_COLUMNS}).with_columns(pl.lit("").alias("period"))
+    period_of = {str(path): period for period, files in files_of_period.items() for path in files}
+    if not period_of:
         return none
     rows = pl.scan_parquet(
-        list(month_of),
+        list(period_of),
         schema=dict(TABLES["bars"]),
         hive_partitioning=False,
         glob=False,
         missing_columns="insert",
         include_file_paths="file",
-        **polars_options(next(iter(month_of))),
+        **polars_options(next(iter(period_of))),
     ).select(*BAR_COLUMNS, "file")
-    month = pl.col("file").replace_strict(month_of, return_dtype=pl.String)
-    return rows.select(*BAR_COLUMNS, month.alias("month")).collect()
+    period = pl.col("file").replace_strict(period_of, return_dtype=pl.String)
+    return rows.select(*BAR_COLUMNS, period.alias("period")).collect()
 
 
 def scan_one(path: Path) -> pl.LazyFrame:
@@ -155,13 +171,13 @@ def scan_one(path: Path) -> pl.LazyFrame:
     return pl.scan_parquet(source, hive_partitioning=False, glob=False, **polars_options(path))
 
 
-def check_months(tables: _Tables, interval: str, months: Sequence[str], bars: pl.DataFrame) -> Iterator[Finding]:
-    """Yield findings on bars of one interval and some months: slot counts, unknown sessions, `present`, bars in gaps.
+def check_periods(tables: _Tables, interval: str, periods: Sequence[str], bars: pl.DataFrame) -> Iterator[Finding]:
+    """Yield findings on bars of one interval and some periods: slot counts, unknown sessions, `present`, bars in gaps.
 
-    Of several months a finding is no more than a sign that one of them has some.
+    Of several periods a finding is no more than a sign that one of them has some.
     """
-    place = f"bars/{interval}/{months[0]}"
-    bars = bars.filter(pl.col("month").is_in(months))
+    place = f"bars/{interval}/{periods[0]}"
+    bars = bars.filter(pl.col("period").is_in(periods))
     assessed = assessed_bars(bars, tables.symbols, interval)
     is_over = (pl.col("n_base") > pl.col("n_expected")) | (
         pl.col("complete") != (pl.col("n_base") >= pl.col("n_expected"))
@@ -178,11 +194,11 @@ def check_months(tables: _Tables, interval: str, months: Sequence[str], bars: pl
         yield from summary_finding("sessions", place, "sessions", outside, detail)
     if not tables.has("quality"):
         return
-    in_month = (pl.col("interval") == interval) & pl.col("month").is_in(months)
-    quality = tables.quality.filter(in_month)
+    in_periods = (pl.col("interval") == interval) & pl.col("period").is_in(periods)
+    quality = tables.quality.filter(in_periods)
     yield from check_present(place, tables, assessed, quality, interval)
     if tables.has("gaps"):
-        yield from check_inside(place, assessed, tables.gaps.filter(in_month), quality)
+        yield from check_inside(place, assessed, tables.gaps.filter(in_periods), quality)
 
 
 def assessed_bars(bars: pl.DataFrame, symbols: pl.DataFrame, interval: str) -> pl.DataFrame:
@@ -226,7 +242,7 @@ def check_present(
     place: str, tables: _Tables, assessed: pl.DataFrame, quality: pl.DataFrame, interval: str
 ) -> Iterator[Finding]:
     """Yield findings of sessions with more on-grid bars than `present`, fewer (if all must be there) or no quality."""
-    key = [*SERIES, "session", "month"]
+    key = [*SERIES, "session", "period"]
     counts = assessed.group_by(key).agg(pl.len().cast(pl.Int64).alias("bars"))
     joined = quality.select(*key, "expected", "present", "off_grid", "out_of_session").join(
         counts, on=key, how="full", coalesce=True, nulls_equal=True
@@ -262,7 +278,7 @@ def check_inside(place: str, assessed: pl.DataFrame, gaps: pl.DataFrame, quality
     """Yield one finding if sessions have more bars inside gaps than off-grid and out-of-session bars; else nothing."""
     if gaps.is_empty() or assessed.is_empty():
         return
-    series, key = [*SERIES, "month"], [*SERIES, "session", "month"]
+    series, key = [*SERIES, "period"], [*SERIES, "session", "period"]
     spans = gaps.select(*series, "gap_start", "gap_end").sort("gap_start")
     stamps = assessed.select(*key, "ts").sort("ts")
     with_gap = stamps.join_asof(

@@ -18,6 +18,7 @@ from engine.arguments import location_of
 from engine.clock import Clock, WallClock
 from engine.export.damage import read_verified
 from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, commit_revision, open_dataset
+from engine.export.folders import folder_of
 from engine.export.parquet import ROWS_PER_FILE, StagedFile, stage
 from engine.export.tables import DATA_TABLES, with_added_columns
 from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
@@ -99,7 +100,7 @@ def small_files(dataset: Dataset, table: str) -> dict[str, list[Mapping[str, obj
     )
     folders: dict[str, list[Mapping[str, object]]] = {}
     for file in files.iter_rows(named=True):
-        folders.setdefault(str(file["path"]).rpartition("/")[0], []).append(file)
+        folders.setdefault(folder_of(str(file["path"])), []).append(file)
     return {folder: small for folder, small in folders.items() if len(small) > FEWEST.get(table, 1)}
 
 
@@ -118,7 +119,7 @@ def merge_small_files(
             parts = [
                 with_added_columns(table, pl.read_parquet(content, hive_partitioning=False)) for content in contents
             ]
-            fresh += stage(table, pl.concat(parts), draft.staging)
+            fresh += stage(table, pl.concat(parts), draft.staging, [folder])
         same = {one.sha256 for one in fresh} & {Path(path).stem.partition("-")[2] for path in paths}
         staged += [one for one in fresh if one.sha256 not in same]
         removed += [path for path in paths if Path(path).stem.partition("-")[2] not in same]

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,13 +40,14 @@ from engine.export.dataset import (
 )
 from engine.export.delta_table import DataFile
 from engine.export.file_statistics import parse_statistics, row_count, summarize_file
+from engine.export.folders import cut_by_folder, folder_groups, folder_of, years_of_changes
 from engine.export.maintenance import log_sums
 from engine.export.maintenance.agreement import SOURCES
 from engine.export.maintenance.log_repair import last_readable_revision, make_way, mend_logs, unreadable_logs
 from engine.export.maintenance.vacuum import locked_and_recovered, unpinned_files
 from engine.export.maintenance.verify import damaged_paths, verify
 from engine.export.maintenance.verify_findings import FILE_CHECKS, damaged
-from engine.export.parquet import StagedFile, partition_rows, stage
+from engine.export.parquet import StagedFile, stage
 from engine.export.revision_history import pinned_files
 from engine.export.row_revisions import keep_known_revisions
 from engine.export.share_place import SHARES
@@ -113,10 +114,6 @@ class _LostFile(NamedTuple):
     file: DataFile
 
     @property
-    def folder(self) -> str:
-        return self.file.path.rpartition("/")[0]
-
-    @property
     def sha256(self) -> str:
         return Path(self.file.path).stem.partition("-")[2]
 
@@ -130,6 +127,10 @@ class _FoundRows(NamedTuple):
     @property
     def table(self) -> str:
         return self.lost[0].table
+
+    @property
+    def folders(self) -> set[str]:
+        return {one.file.folder for one in self.lost}
 
 
 def repair_files(
@@ -329,20 +330,31 @@ def describe_lost_log(target: Path, fault: DamageError) -> str:
 
 
 def find_rows(dataset: Dataset, lost: Sequence[_LostFile], tables: Mapping[str, pl.DataFrame]) -> Iterator[_FoundRows]:
-    """Yield lost files, singly or by folder, with rebuilt rows that no intact file has, where counts match the log."""
-    for table, folder in sorted({(one.table, one.folder) for one in lost if one.table in tables}):
-        ours = [one for one in lost if (one.table, one.folder) == (table, folder)]
-        in_folder = [part for name, part in partition_rows(table, tables[table]) if name == folder]
-        rows = pl.concat([empty(TABLES[table]), *in_folder])
-        known = read_intact(dataset, table, {one.file.path for one in ours}, folder)
-        left = rows.join(known.select(KEYS[table]), on=KEYS[table], how="anti", nulls_equal=True, maintain_order="left")
-        parts = {one: left.filter(is_within_bounds(one.file, table)) for one in ours}
-        alone = [one for one in ours if parts[one].height == row_count(one.file)]
-        if len(alone) == len(ours):
-            yield from (_FoundRows((one,), with_revision_of(part, [one], dataset)) for one, part in parts.items())
-        elif left.height == sum(row_count(one.file) for one in ours):
-            # Their bounds overlap, but together they had these rows.
-            yield _FoundRows(tuple(ours), with_revision_of(left, ours, dataset))
+    """Yield lost files, singly or by group of folders, with rebuilt rows that no intact file has, where counts match the log."""
+    for table in sorted({one.table for one in lost} & tables.keys()):
+        groups = folder_groups(map(folder_of, dataset.statistics(table)["path"]))
+        parts_of_group = dict(cut_by_folder(table, tables[table], set(groups.values())))
+        for group in sorted({groups[one.file.folder] for one in lost if one.table == table}):
+            ours = [one for one in lost if one.table == table and groups[one.file.folder] == group]
+            rows = parts_of_group.get(group, empty(TABLES[table]))
+            folders = {folder for folder, other in groups.items() if other == group}
+            yield from find_rows_of_files(dataset, ours, rows, folders)
+
+
+def find_rows_of_files(
+    dataset: Dataset, ours: Sequence[_LostFile], rows: pl.DataFrame, folders: Collection[str]
+) -> Iterator[_FoundRows]:
+    """Yield these lost files, singly or together, with those of the rows that no intact file of the folders has."""
+    table = ours[0].table
+    known = read_intact(dataset, table, {one.file.path for one in ours}, folders)
+    left = rows.join(known.select(KEYS[table]), on=KEYS[table], how="anti", nulls_equal=True, maintain_order="left")
+    parts = {one: left.filter(is_within_bounds(one.file, table)) for one in ours}
+    alone = [one for one in ours if parts[one].height == row_count(one.file)]
+    if len(alone) == len(ours):
+        yield from (_FoundRows((one,), with_revision_of(part, [one], dataset)) for one, part in parts.items())
+    elif left.height == sum(row_count(one.file) for one in ours):
+        # Their bounds overlap, but together they had these rows.
+        yield _FoundRows(tuple(ours), with_revision_of(left, ours, dataset))
 
 
 def with_revision_of(rows: pl.DataFrame, lost: Sequence[_LostFile], dataset: Dataset) -> pl.DataFrame:
@@ -357,13 +369,13 @@ def with_revision_of(rows: pl.DataFrame, lost: Sequence[_LostFile], dataset: Dat
     return rows.with_columns(pl.lit(revision or dataset.revision + 1, pl.Int64).alias("revision"))
 
 
-def read_intact(dataset: Dataset, table: str, lost: set[str], folder: str | None = None) -> pl.DataFrame:
-    """Rows of a table (or one folder) from all files but the lost ones; ExportError if one fails its SHA-256."""
+def read_intact(dataset: Dataset, table: str, lost: set[str], folders: Collection[str] | None = None) -> pl.DataFrame:
+    """Rows of a table (or some folders) from all files but the lost ones; ExportError if one fails its SHA-256."""
     columns = TABLES[table]
     frames = [empty(columns)]
     for path in dataset.files(table):
         name = path.relative_to(dataset.target / table).as_posix()
-        if name not in lost and folder in (None, name.rpartition("/")[0]):
+        if name not in lost and (folders is None or folder_of(name) in folders):
             read_verified(path)
             rows = pl.read_parquet(path, hive_partitioning=False, glob=False)
             absent = [
@@ -402,7 +414,7 @@ def restore_files(target: Path, found: Sequence[_FoundRows], lock_timeout: float
         staging = target / STAGING
         make_durable_folders(staging)
         for one in found:
-            staged = {file.sha256: file for file in stage(one.lost[0].table, one.rows, staging)}
+            staged = {file.sha256: file for file in stage(one.table, one.rows, staging, one.folders)}
             if staged.keys() == {lost.sha256 for lost in one.lost}:
                 for lost in one.lost:
                     place = target / lost.table / lost.file.path
@@ -424,7 +436,7 @@ def changes_of_repair(
     staged: dict[str, list[StagedFile]] = {}
     gone: dict[str, list[str]] = {}
     for found in reborn:
-        staged.setdefault(found.table, []).extend(stage(found.table, found.rows, draft.staging))
+        staged.setdefault(found.table, []).extend(stage(found.table, found.rows, draft.staging, found.folders))
     for one in [*(one for found in reborn for one in found.lost), *dropped]:
         gone.setdefault(one.table, []).append(one.file.path)
     return {table: draft.edited(table, staged.get(table, []), paths) for table, paths in gone.items()}
@@ -453,7 +465,8 @@ def changes_of_recomputed(
         if table == "gaps":
             rows = pl.concat([rows, former.filter(~IS_MISSING).select(rows.columns)], how="vertical_relaxed")
         stamped = keep_known_revisions(table, rows, former, draft.revision)
-        changes[table] = draft.replaced(table, list(stage(table, stamped, draft.staging)))
+        years = years_of_changes(table, stamped, dataset.statistics(table)["path"])
+        changes[table] = draft.replaced(table, list(stage(table, stamped, draft.staging, years)))
     return changes
 
 

@@ -31,16 +31,17 @@ from engine.export.damage import FILE_NAME
 from engine.export.dataset import STAGING, Dataset, open_dataset
 from engine.export.delta_table import DataFile
 from engine.export.file_statistics import differing_statistics, row_count
+from engine.export.folders import folder_groups, folders_of_rows, may_lie_in
 from engine.export.log_copies import COPIES, read_copies
 from engine.export.log_mirror import forget_logs
 from engine.export.maintenance.agreement import cross_table_findings
-from engine.export.maintenance.content_batches import faulty_folders
+from engine.export.maintenance.content_batches import faulty_groups
 from engine.export.maintenance.log_sums import altered_log_files
 from engine.export.maintenance.verify_findings import Finding, damaged, findings_frame, try_reading
 from engine.export.parquet import column_statistics
 from engine.export.revision_history import pinned_files
 from engine.export.share_place import SHARES
-from engine.export.tables import ADDED, KEYS, LATER, PARTITION, SORT, TABLES, sorted_rows
+from engine.export.tables import ADDED, KEYS, LATER, SORT, TABLES, sorted_rows
 from engine.publish import file_sha256
 from engine.storage import ObjectPath, sized
 
@@ -264,22 +265,23 @@ def damage_of(path: Path, file: DataFile, *, quick: bool) -> tuple[str, str] | N
 
 def check_contents(check: _Check, table: str, files: Mapping[str, DataFile]) -> Iterator[Finding]:
     """Yield findings of files unreadable, unlike log or schema, unsorted or in a wrong folder, and of repeated keys."""
-    by_folder: dict[str, list[DataFile]] = {}
+    groups = folder_groups(file.folder for file in files.values())
+    by_group: dict[str, list[DataFile]] = {}
     for file in files.values():
-        by_folder.setdefault(file.path.rpartition("/")[0], []).append(file)
+        by_group.setdefault(groups[file.folder], []).append(file)
     root = check.target / table
-    faulty = faulty_folders(root, table, by_folder, lambda rows: not column_faults(table, rows))
-    for folder, held in sorted((folder, by_folder[folder]) for folder in faulty):
+    faulty = faulty_groups(root, table, by_group, lambda rows: not column_faults(table, rows))
+    for group, held in sorted((group, by_group[group]) for group in faulty):
         keys = []
         for file in held:
             rows, why = try_reading(partial(read_rows, root / file.path))
             if rows is None:
                 yield Finding.of(table, file, "readable", why)
                 continue
-            yield from (Finding.of(table, file, *fault) for fault in content_faults(table, folder, file, rows))
+            yield from (Finding.of(table, file, *fault) for fault in content_faults(table, file, rows))
             if not column_faults(table, rows):
                 keys.append(rows.select(KEYS[table]))
-        yield from check_keys(table, folder, keys)
+        yield from check_keys(table, group, keys)
 
 
 def read_rows(path: Path) -> pl.DataFrame:
@@ -288,7 +290,7 @@ def read_rows(path: Path) -> pl.DataFrame:
     return pl.read_parquet(io.BytesIO(path.read_bytes()), hive_partitioning=False)
 
 
-def content_faults(table: str, folder: str, file: DataFile, rows: pl.DataFrame) -> Iterator[tuple[str, str]]:
+def content_faults(table: str, file: DataFile, rows: pl.DataFrame) -> Iterator[tuple[str, str]]:
     """Yield (check, detail) per failed `rows, schema, statistics, sorted, folder`; ends after a schema fault."""
     if rows.height != row_count(file):
         yield "rows", f"has {rows.height} rows, the log says {row_count(file)}"
@@ -301,10 +303,9 @@ def content_faults(table: str, folder: str, file: DataFile, rows: pl.DataFrame) 
         yield "statistics", f"bounds or nulls differ from the log's: {', '.join(differs)}"
     if sorted_rows(rows, SORT[table]) is not rows:
         yield "sorted", f"rows are not in order of {', '.join(SORT[table])}"
-    by = PARTITION.get(table, ())
-    folders = {"/".join(map(str, key)) for key in rows.select(by).unique().iter_rows()} if by else {""}
-    if folders - {folder}:
-        yield "folder", f"holds rows of {', '.join(sorted(folders - {folder})[:3])}"
+    strange = [folder for folder in folders_of_rows(table, rows) if not may_lie_in(folder, file.folder)]
+    if strange:
+        yield "folder", f"holds rows of {', '.join(strange[:3])}"
 
 
 def column_faults(table: str, rows: pl.DataFrame) -> list[str]:
@@ -320,8 +321,8 @@ def column_faults(table: str, rows: pl.DataFrame) -> list[str]:
     return missing + unknown + other_types
 
 
-def check_keys(table: str, folder: str, keys: Sequence[pl.DataFrame]) -> Iterator[Finding]:
-    """Yield one finding if a key repeats within a folder (a key frame per sorted file); never for `rejects`."""
+def check_keys(table: str, group: str, keys: Sequence[pl.DataFrame]) -> Iterator[Finding]:
+    """Yield one finding if a key repeats within a group of folders (a key frame per sorted file); never for `rejects`."""
     if not keys or table == "rejects":
         return
     whole = pl.concat(keys)
@@ -333,7 +334,7 @@ def check_keys(table: str, folder: str, keys: Sequence[pl.DataFrame]) -> Iterato
     if again:
         twice = whole.filter(whole.is_duplicated())
         held = {"rows": again, "symbols": str(twice[twice.columns[0]][0])}
-        place = f"{table}/{folder}".rstrip("/")
+        place = f"{table}/{group}".rstrip("/")
         yield Finding(
             table, place, "key", f"{again} rows repeat the key ({', '.join(whole.columns)}) of another", held=held
         )

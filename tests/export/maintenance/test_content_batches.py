@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from engine.export.dataset import open_dataset
 from engine.export.maintenance import agreement, content_batches, verify
-from engine.export.maintenance.content_batches import FILE, FOLDER, are_sorted, lie_in_folders, repeat_keys
+from engine.export.maintenance.content_batches import FILE, GROUP, are_sorted, lie_in_folders, repeat_keys
 from engine.export.tables import is_sorted_by
 
 from tests.export.maintenance import exported
@@ -86,7 +86,7 @@ def random_rows(rng: np.random.Generator) -> pl.DataFrame:
         },
         schema_overrides={"symbol": pl.String, "ts": pl.Int64},
     )
-    return rows.with_columns((pl.col(FILE) // 2).alias(FOLDER))
+    return rows.with_columns((pl.col(FILE) // 2).alias(GROUP))
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -100,7 +100,7 @@ def test_order_and_keys_of_files_together_are_those_of_each(seed):
     parts = rows.partition_by(FILE)
     assert are_sorted(rows, BY) == all(is_sorted_by(part, BY) for part in parts)
     if seed % 3:
-        folders = rows.partition_by(FOLDER)
+        folders = rows.partition_by(GROUP)
         assert repeat_keys(rows, BY) == any(part.select(BY).is_duplicated().any() for part in folders)
 
 
