@@ -194,9 +194,9 @@ SORT: Mapping[str, tuple[str, ...]] = {
     "fills": ("symbol", "price_type", "interval", "gap_start", "source"),
     "exports": ("revision",),
 }
-# Folders below the table, `bars/1m/2013-10` (`folders` joins small years). The columns are in the files, and neither the folders' names nor
-# the log declare them: pandas and PyArrow refuse files that hold a column of their `name=value` folders, and
-# Polars refuses a log with partition_rows below any such folder. Statistics prune as well as folders do.
+# Folders below the table, `bars/1m/2013-10` (`folders` joins small years). The columns are in the files, and neither
+# the folders' names nor the log declare them: pandas and PyArrow refuse files that hold a column of their `name=value`
+# folders, and Polars refuses a log with partition_rows below any such folder. Statistics prune as well as folders do.
 PARTITION: Mapping[str, tuple[str, ...]] = {
     "bars": ("interval", "month"),
     "quotes": ("month",),
