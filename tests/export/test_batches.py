@@ -46,7 +46,8 @@ def test_batches_hold_less_than_twice_their_size(monkeypatch):
     monkeypatch.setattr(session_export, "ROWS_PER_BATCH", 20)
     snapshot = stored().snapshot()
     heights = [
-        (rows.height, rows.n_unique(["symbol", "session"])) for rows in session_export.table_batches(snapshot, "bars")
+        (rows.height, rows.n_unique(["symbol", "session"]))
+        for rows, _ in session_export.table_batches(snapshot, "bars")
     ]
     assert len(heights) > 5
     assert all(height < 2 * 20 or sessions == 1 for height, sessions in heights)
@@ -57,7 +58,7 @@ def test_batches_of_a_symbol_that_fills_one_are_cut_at_its_sessions(monkeypatch)
     register(store, "A", ())
     store.append(pl.concat([ticks("A", day, list(range(SLOTS))) for day in range(2)]), kind="ticks")
     monkeypatch.setattr(session_export, "ROWS_PER_BATCH", SLOTS)
-    cut = [rows["session"].unique().to_list() for rows in session_export.table_batches(store.snapshot(), "ticks")]
+    cut = [rows["session"].unique().to_list() for rows, _ in session_export.table_batches(store.snapshot(), "ticks")]
     assert cut == [[at(0, 0).date()], [at(1, 0).date()]]
 
 
@@ -70,6 +71,6 @@ def test_batches_of_many_small_symbols_in_one_month_are_cut(monkeypatch):
     monkeypatch.setattr(session_export, "ROWS_PER_BATCH", 3 * SLOTS)
     cut = [
         rows["symbol"].unique(maintain_order=True).to_list()
-        for rows in session_export.table_batches(store.snapshot(), "ticks")
+        for rows, _ in session_export.table_batches(store.snapshot(), "ticks")
     ]
     assert cut == [symbols[:3], symbols[3:6], symbols[6:9], symbols[9:]]

@@ -11,12 +11,14 @@ import pytest
 from engine.arguments import location_of
 from engine.errors import ExportError
 from engine.export import delta_table, session_export, shares
+from engine.export.dataset import open_dataset
+from engine.export.folders import folders_of_rows
 from engine.export.maintenance.repair import remove_leftovers
 from engine.export.maintenance.vacuum import vacuum
 from engine.export.maintenance.verify import verify
 from engine.export.share_place import SHARES, SharePlace, open_share_place
 from engine.export.shares import commit_shares, files_after_merges, merge_files, plan_merges, write_share
-from engine.export.tables import DATA_TABLES, KEYS
+from engine.export.tables import DATA_TABLES, KEYS, PARTITION
 from engine.storage import ObjectPath
 from engine.store.session_data import SessionData
 from polars.testing import assert_frame_equal
@@ -84,9 +86,14 @@ def test_commit_shares_gives_the_tables_of_one_store(tmp_path, request, kind):
     with open_share_place(target, 1, "run") as place:
         assert write(place) == 1
     expect_sample(target, tmp_path / "whole")
-    # A file of each folder, as one process writes it; gaps and quality keep the last session's rows apart.
+    # A file of each month's folder; else as one process writes it: gaps and quality keep the last session's rows apart.
     for name in DATA_TABLES:
-        assert len(delta_table.file_paths(target / name)) == len(delta_table.file_paths(tmp_path / "whole" / name))
+        paths = delta_table.file_paths(target / name)
+        if name in PARTITION:
+            held = open_dataset(tmp_path / "whole").scan(name).collect()
+            assert [path.rpartition("/")[0] for path in sorted(paths)] == folders_of_rows(name, held), name
+        else:
+            assert len(paths) == len(delta_table.file_paths(tmp_path / "whole" / name))
     left = [path for path, _ in target.walk_objects()] if isinstance(target, ObjectPath) else list(target.rglob("*"))
     pinned = {target / name / file for name in DATA_TABLES for file in delta_table.file_paths(target / name)}
     data = {path for path in left if path.suffix == ".parquet" and "exports" not in path.parts}
