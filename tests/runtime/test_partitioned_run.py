@@ -19,7 +19,7 @@ from engine.errors import ExportError, ParameterError, SourceError
 from engine.export import session_export as export_session
 from engine.export.dataset import open_dataset
 from engine.export.share_place import SHARES
-from engine.export.tables import KEYS, LIVE
+from engine.export.tables import KEYS, LIVE, PARTITION
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.runtime import partitioned_run
@@ -62,7 +62,8 @@ def contents(target: Path) -> dict[str, pl.DataFrame]:
     dataset = open_dataset(target)
     tables = {name: dataset.scan(name).collect() for name in dataset.tables}
     # The last session's rows have files of their own, as many as there are batches.
-    tables |= {name: tables[name].sort(KEYS[name]) for name in LIVE}
+    # Workers write a folder a month, one process a folder a year that is small.
+    tables |= {name: tables[name].sort(KEYS[name]) for name in (*LIVE, *PARTITION)}
     return {**tables, "exports": tables["exports"].drop(*STORE_COLUMNS, "table_versions")}
 
 
