@@ -61,8 +61,16 @@ def gap_evidence(gaps: pl.DataFrame, word: str) -> pl.Expr:
     traded_on = pl.when(pl.col("on").is_not_null()).then(pl.format(" while {} had bars", "on")).otherwise(pl.lit(""))
     meanwhile = pl.when(pl.col("on").is_not_null()).then(pl.format("; {} had bars", "on")).otherwise(pl.lit(""))
     stopped = pl.concat_str([pl.lit("it stopped for "), how_many(word)])
+    side = pl.when(pl.col("position").cast(pl.String) == "leading").then(pl.lit("first")).otherwise(pl.lit("last"))
+    at_edge = pl.format(
+        f"it lacks the {{}} {plural(word)} in {{}} sessions, and next to none beside them: a habit of its source or of its trading",
+        side,
+        "edge_sessions",
+    )
     said = (
-        pl.when("together")
+        pl.when(pl.col("edge_sessions") > 0)
+        .then(at_edge)
+        .when("together")
         .then(pl.concat_str([pl.lit("its peers lack "), these(word), pl.lit(" too")]))
         .when(cause == "symbol_loss")
         .then(pl.concat_str([missing, traded_on]))

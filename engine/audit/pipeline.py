@@ -42,6 +42,7 @@ from engine.quality.causes.attribution import classify_outages
 from engine.quality.causes.copies import find_copies, slots_of_copies
 from engine.quality.causes.coverage import Coverage, coverage, unlisted_slots
 from engine.quality.causes.dealer_holidays import HOLIDAY_SLOTS, holiday_slots, is_dealer_feed
+from engine.quality.causes.evidence_order import RANKS
 from engine.quality.causes.gap_parts import outage_keys
 from engine.quality.causes.interruptions import interrupted_slots
 from engine.quality.causes.missing_dates import slots_of_missing_dates
@@ -448,7 +449,9 @@ class PeerGroup:
 
     def event_table(self, gaps: pl.DataFrame) -> pl.DataFrame:
         """`OUTAGES` of events that files report, one per event that explains gaps of the group: its evidence is theirs."""
-        events = self._survey.known.drop_nulls("event")["event"].unique()
+        # Seams of pages are those of one series, which its own finding names.
+        reported = self._survey.known.filter(pl.col("rank") != RANKS["page_seam"])
+        events = reported.drop_nulls("event")["event"].unique()
         own = gaps.filter(pl.col("outage_id").is_in(events.implode())) if len(events) else gaps.clear()
         whole = own.group_by("outage_id", maintain_order=True).agg(
             pl.lit(self._context.spec.calendar).alias("calendar"),

@@ -46,7 +46,7 @@ from engine.quality.causes.evidence_order import settle_known
 from engine.runtime.audit_report import BAR, Audit, BarsReader, bars_of, with_strips
 from engine.runtime.audited_export import export_counts, export_row_ranges
 from engine.runtime.executor import DaskCluster, Executor, ProcessExecutor, SerialExecutor
-from engine.runtime.known_slots import with_counted_slots, with_refused_slots
+from engine.runtime.known_slots import with_counted_slots, with_page_seams, with_refused_slots
 from engine.runtime.load import no_data_found, read_scanned_files, store_contents, symbol_or_root
 from engine.runtime.options import Auctions, CalendarMap, Calendars, LoadOptions, Progress
 from engine.runtime.parquet_scan import (
@@ -306,7 +306,7 @@ def build_audit(
     What is known of slots before gaps are weighed is settled here, whoever made the survey (`evidence_order.EVIDENCE`).
     `retry` reads rows with other options: remedies are tried with it (None: they are not).
     """
-    counted = with_counted_slots(survey)
+    counted = with_page_seams(with_counted_slots(survey))
     explained = counted if reported is None else with_reported_events(counted, reported)
     survey = replace(explained, known=settle_known(explained.known, explained.prints))
     found = judge_survey(survey)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
 
 import polars as pl
 
 from engine.audit.pipeline import axis_of, peer_groups
-from engine.audit.survey import KNOWN, Survey, merge_known
+from engine.audit.survey import KNOWN, Axis, Survey, merge_known
 from engine.calendars.providers import calendar
 from engine.checks.refused import CONFLICT
 from engine.grid import GridSpec, SessionGrid
@@ -17,6 +18,8 @@ from engine.interval import Interval
 from engine.quality.causes.attribution import KNOWN as SURE_OF_IT
 from engine.quality.causes.counters import counted_slots
 from engine.quality.causes.evidence_order import RANKS
+from engine.quality.causes.page_seams import seam_slots
+from engine.quality.causes.profiles import bin_width
 from engine.schema import TS, empty
 
 MOST_REFUSED = 1_000_000  # rows that are looked at
@@ -66,18 +69,41 @@ def with_counted_slots(survey: Survey) -> Survey:
     if survey.counters.is_empty():
         return survey
     parts = [survey.known]
-    for own in peer_groups(survey.series):
+    for own, axis, grid in intraday_groups(survey):
         spans = survey.counters.join(own.select("series"), on="series", how="semi")
-        context = axis_of(own)
-        if spans.is_empty() or not Interval.parse(context.interval).is_intraday:
-            continue
-        low, high = cast("dt.date", own["first"].min()), cast("dt.date", own["last"].max())
-        segments = calendar(context.calendar).segments_in_bounds(low, high)
-        grid = SessionGrid.build(segments, context.interval, GridSpec(*context[:-1]))  # type: ignore[arg-type]
-        slots = counted_slots(spans, grid, f"{context.calendar} {context.interval}")
-        ranked = slots.with_columns(pl.lit(RANKS["counter"]).alias("rank"))
-        parts.append(ranked.select(pl.col(name).cast(dtype) for name, dtype in KNOWN.items()))
+        if spans.height:
+            slots = counted_slots(spans, grid, f"{axis.calendar} {axis.interval}")
+            parts.append(ranked(slots, "counter"))
     return replace(survey, known=pl.concat(parts))
+
+
+def with_page_seams(survey: Survey) -> Survey:
+    """The survey with `KNOWN` slots of rows that were lost at the seams of pages (`causes.page_seams`)."""
+    parts = [survey.known]
+    for own, _, grid in intraday_groups(survey):
+        runs = survey.runs.filter(pl.col("series").is_in(own["series"].implode()))
+        slots = seam_slots(runs, grid, bin_width(grid.interval))
+        if slots.height:
+            event = pl.format("{} {} pages", "symbol", "price_type").alias("event")
+            named = slots.drop("event").join(own.select("series", event), on="series", maintain_order="left")
+            parts.append(ranked(named, "page_seam"))
+    return replace(survey, known=pl.concat(parts))
+
+
+def intraday_groups(survey: Survey) -> Iterator[tuple[pl.DataFrame, Axis, SessionGrid]]:
+    """Series of each peer group of an intraday interval, with their axis and its grid."""
+    for own in peer_groups(survey.series):
+        axis = axis_of(own)
+        if Interval.parse(axis.interval).is_intraday:
+            low, high = cast("dt.date", own["first"].min()), cast("dt.date", own["last"].max())
+            segments = calendar(axis.calendar).segments_in_bounds(low, high)
+            yield own, axis, SessionGrid.build(segments, axis.interval, GridSpec(*axis[:-1]))  # type: ignore[arg-type]
+
+
+def ranked(slots: pl.DataFrame, evidence: str) -> pl.DataFrame:
+    """`KNOWN` rows of slots by one kind of evidence."""
+    whole = slots.with_columns(pl.lit(RANKS[evidence]).alias("rank"))
+    return whole.select(pl.col(name).cast(dtype) for name, dtype in KNOWN.items())
 
 
 def with_refused_slots(

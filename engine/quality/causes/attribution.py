@@ -72,6 +72,7 @@ ATTRIBUTED: Schema = {
     "others": pl.Int64(),
     "others_missing": pl.Int64(),
     "together": pl.Boolean(),
+    "edge_sessions": pl.Int64(),
 }
 OUTAGE_EDGES: Schema = {
     "outage": pl.Int32(),
@@ -206,12 +207,14 @@ def attribute_gaps(
         `lost` counts the slots that an outage covers, `outage` is its row number, null without one; `run` and
         `expected_runs` are the chance of the run and the number of such runs in a session, `jump` and `busier` are
         `jump` and `after` of `edges`; `others` are the counted slots of the series apart from the gap's, and
-        `others_missing` those of them that it lacks; `together` marks slots that all lack, by a loss or by a silence of all.
+        `others_missing` those of them that it lacks; `together` marks slots that all lack, by a loss or by a silence of all;
+        `edge_sessions` is in how many sessions the series lacks this edge, where that alone leaves the cause open, else 0.
     """
     gaps = part.gaps
     count = gaps["bar_count"].to_numpy().astype(np.int64)
     cause, confidence = likeliest_causes(part, edges, slot_minutes)
-    is_edge = (cause == NO_TRADE) & is_daily_edge(part)
+    edge_sessions = daily_edges(part)
+    is_edge = (cause == NO_TRADE) & (edge_sessions > 0)
     cause[is_edge], confidence[is_edge] = UNKNOWN, 0.5
     ordinal, slot = gaps["ordinal"].to_numpy().astype(np.int64), gaps["slot"].to_numpy().astype(np.int64)
     outage = range_of_parts(axis_keys(gaps), *outage_keys(outages))
@@ -262,6 +265,7 @@ def attribute_gaps(
             "others": (due - own).astype(np.int64),
             "others_missing": np.maximum(missing - own, 0).astype(np.int64),
             "together": of_all & ~of_nobody & ~recurring & ~known,
+            "edge_sessions": np.where(is_edge & ~of_feed & ~of_all & ~recurring & ~known, edge_sessions, 0),
         },
         schema_overrides={name: dtype for name, dtype in ATTRIBUTED.items() if name != "cause"},
     )
@@ -399,15 +403,15 @@ def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) ->
     return np.where(in_doubt, UNKNOWN, best), np.where(in_doubt, 0.5, confidence)
 
 
-def is_daily_edge(part: WeighedGaps) -> NDArray[np.bool_]:
-    """Mask first or last minutes of segments that a series lacks in most sessions, though it lacks next to nothing beside them.
+def daily_edges(part: WeighedGaps) -> Ints:
+    """Sessions that lack the first, or the last, minutes of a segment as a gap does; 0 if not most, or if it lacks others beside them.
 
     That may be a habit of its source, of its auctions or of its trading; a rate without trades that these gaps themselves
     teach tells none of them.
     """
     gaps, width = part.gaps, part.rates.width
     if width < EDGE_OF_BIN:
-        return np.zeros(gaps.height, bool)
+        return np.zeros(gaps.height, np.int64)
     edge = pl.col("position").is_in(["leading", "trailing"]) & (pl.col("bar_count") <= width // EDGE_OF_BIN)
     keyed = gaps.select(
         "series",
@@ -426,7 +430,8 @@ def is_daily_edge(part: WeighedGaps) -> NDArray[np.bool_]:
     other_missing = missing + np.where(slot == 0, first_missing, 0.0) - sums["counted"].to_numpy()
     times = sums["times"].to_numpy()
     often = (times >= FEWEST_EDGES) & (times >= DAILY_EDGES * sessions)
-    return np.asarray(keyed["edge"].to_numpy() & often & (other_missing <= MOST_OTHERS_MISSING * due))
+    is_edge = keyed["edge"].to_numpy() & often & (other_missing <= MOST_OTHERS_MISSING * due)
+    return np.where(is_edge, times, 0).astype(np.int64)
 
 
 def ends_with_pause(gaps: pl.DataFrame, recurring_gaps: pl.DataFrame, in_habit: Ints, habit: Ints) -> NDArray[np.bool_]:

@@ -82,8 +82,8 @@ CAUSE_TABLE = (
         remedy="ask the vendor for this symbol's slots again",
         meaning="Bars of this series alone were lost: trades are known from inside the hole, or it is far too long for "
         "how often the symbol trades at that time of day.",
-        rule="trade prints lie inside the hole, the feed's counter skips there, or a coarser bar has more; or this symbol "
-        "alone is silent for longer than its rate allows",
+        rule="trade prints lie inside the hole, the feed's counter skips there, a coarser bar has more, or the holes are "
+        "seams of pages; or this symbol alone is silent for longer than its rate allows",
         family="feed",
         colour="#e07a2f",
         mark="triangle-up",
@@ -176,7 +176,7 @@ CAUSE_TABLE = (
         remedy=None,
         meaning="The evidence at hand decides for none of the others.",
         rule="no other cause is surer than 0.7, the symbol is absent for 20 sessions in a row, a quote that comes and "
-        "goes was away as long at another time, or all symbols lack so many minutes that a feed loses them or nobody trades",
+        "goes was away as long at another time, an edge that the series lacks in most sessions, or all symbols lack so many minutes that a feed loses them or nobody trades",
         family="unknown",
         colour="#7c8691",
         mark="stroke",

@@ -25,13 +25,14 @@ class Evidence(NamedTuple):
 
 
 # A row that came tells of its own slot. A halt names the reason of a silence that counters and coarser bars only prove; a
-# counter is exact, a coarser bar a sum; and an incident says that bars may be lost, not which.
+# counter is exact, a coarser bar a sum, a page seam a pattern; and an incident says that bars may be lost, not which.
 EVIDENCE = (
     Evidence("row", "a row of the slot was refused, or lies off the grid"),
     Evidence("print", "trades are known from inside the slot, so that neither a halt nor a silence explains it"),
     Evidence("halt", "a file of halts, or of incidents of kind `halt` or `venue_halt`, has the slot in [start, end)"),
     Evidence("counter", "the feed's own counter goes on over the slot without a jump, or jumps"),
     Evidence("coarser_bar", "a bar of a coarser interval equals the sum of its bars that are there, or exceeds it"),
+    Evidence("page_seam", "holes repeat at a constant number of rows, as the seams of pages do"),
     Evidence("incident", "a file of incidents of the kinds `feed_loss` and `symbol_loss` has the slot in [start, end)"),
 )
 RANKS: Mapping[str, int] = {kind.name: rank for rank, kind in enumerate(EVIDENCE)}

@@ -284,6 +284,10 @@ def test_audit_of_a_first_or_last_minute_that_one_liquid_series_never_has_is_not
     stamps["B"] = np.setdiff1d(stamps["B"], grid[:, minute])
     gaps = audited(stamps, rng)["gaps"].filter(symbol="B")
     assert causes_at(gaps, grid[:, minute]) == ["unknown"] * 12
+    side = "first" if minute == 0 else "last"
+    edges = gaps.filter(pl.col("cause") == "unknown")["evidence"]
+    assert edges.str.contains(f"it lacks the {side} minutes in 12 sessions, and next to none beside them").all()
+    assert not edges.str.contains("a silence of").any()
 
 
 def test_audit_of_a_series_with_many_long_silences_does_not_call_the_longest_losses() -> None:
