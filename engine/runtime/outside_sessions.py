@@ -7,11 +7,13 @@ import polars as pl
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.schema import Schema
+from engine.store.session_data import SessionData
 from engine.store.snapshot import Snapshot
 from engine.store.views import with_series_names
 
 FEWEST_STAMPS = 10
 NEARLY_ALL = 0.9
+FEWEST_IN_SEGMENT = 0.01  # of the bars in segments that are not chosen
 LAST_SECOND = 1_000_000  # us before the end of a bar
 OUTSIDE: Schema = {
     "symbol": pl.String(),
@@ -20,6 +22,9 @@ OUTSIDE: Schema = {
     "rows": pl.Int64(),
     "outside": pl.Int64(),
 }
+
+
+ELSEWHERE: Schema = {"held": pl.Int64(), "places": pl.String(), "segments": pl.String()}
 
 
 def outside_sessions(snapshot: Snapshot) -> pl.DataFrame:
@@ -49,9 +54,67 @@ def misplaced_ticks_notes(outside: pl.DataFrame) -> list[str]:
     lost = outside.filter((pl.col("kind") != "bars") & (2 * pl.col("outside") > pl.col("rows")))
     return [
         f"{symbol}: {rows - count or 'no'} {kind} lie in a session, {count} outside; check --timezone and --calendar "
-        "(extended hours: --segments)"
+        "(`engine audit` tries them), or choose more segments (--segments)"
         for symbol, kind, rows, count in lost.select("symbol", "kind", "rows", "outside").iter_rows()
     ]
+
+
+def misplaced_bars_notes(session: SessionData) -> list[str]:
+    """One note per series with more bars outside slots (off grid, out of session) than in: extended hours, or what to check."""
+    counted = session.quality().group_by("symbol", "price_type", "interval", maintain_order=True).sum()
+    outside = pl.col("off_grid") + pl.col("out_of_session")
+    lost = counted.filter(outside > pl.col("present")).with_columns(outside.alias("outside"))
+    if lost.is_empty():
+        return []
+    elsewhere = bars_in_other_segments(session.snapshot())
+    notes = []
+    for row in lost.join(elsewhere, on=["symbol", "price_type", "interval"], how="left").iter_rows(named=True):
+        present, strays, held = row["present"], row["outside"], row["held"] or 0
+        text = (
+            f"{row['symbol']} {row['price_type']} {row['interval']}: {present or 'no'} "
+            f"bar{'s lie' if present > 1 else ' lies'} in a slot of a session, {strays} outside"
+        )
+        # Another zone puts bars of regular hours there, too, and leaves regular hours with few.
+        if held >= NEARLY_ALL * strays and present >= NEARLY_ALL * row["expected"]:
+            notes.append(f"{text}, of them {row['places']}: --segments {row['segments']} gives these a slot")
+        else:
+            notes.append(
+                f"{text}; check --timezone, --stamp, --align and --calendar (`engine audit` tries zones, stamps and calendars)"
+            )
+    return notes
+
+
+def bars_in_other_segments(snapshot: Snapshot) -> pl.DataFrame:
+    """Source bars per series in segments that are not chosen: `symbol, price_type, interval, held, places, segments`.
+
+    `held` is their number, `places` says how many lie in which segment, `segments` is the option's value with these and
+    the chosen ones, in the order of the calendar; segments with few of them are left out.
+    """
+    found = [pl.DataFrame(schema={**dict.fromkeys(("symbol", "price_type", "interval"), pl.String()), **ELSEWHERE})]
+    for key, panel in snapshot.panels.items():
+        if key.kind != "bars" or key.origin != "source" or not any(part["slot"].null_count() for part in panel.parts):
+            continue
+        table = snapshot.grid(key.spec, key.grid_interval).table
+        order = {label: at for at, label in enumerate(snapshot.calendars[key.spec.calendar].labels)}
+        chosen = table.filter("chosen")["segment"].unique().to_list()
+        placed = pl.concat(part.select("series", "ordinal") for part in panel.parts)
+        counted = (
+            placed.join(table.filter(~pl.col("chosen")).select("ordinal", "segment"), on="ordinal")
+            .group_by("series", "segment")
+            .agg(pl.len().cast(pl.Int64).alias("rows"))
+            .filter(pl.col("rows") >= FEWEST_IN_SEGMENT * pl.col("rows").sum().over("series"))
+            .sort("series", pl.col("segment").replace_strict(order, return_dtype=pl.Int64))
+        )
+        summed = counted.group_by("series", maintain_order=True).agg(
+            pl.col("rows").sum().alias("held"),
+            pl.format("{} in {}", "rows", "segment").str.join(", ").alias("places"),
+            pl.col("segment"),
+        )
+        options = [",".join(sorted({*chosen, *one}, key=lambda label: order[label])) for one in summed["segment"]]
+        named = with_series_names(summed.with_columns(pl.Series("segments", options, pl.String)), snapshot.series)
+        interval = pl.lit(str(key.interval)).alias("interval")
+        found.append(named.select("symbol", "price_type", interval, *ELSEWHERE))
+    return pl.concat(found)
 
 
 def end_stamp_notes(snapshot: Snapshot) -> list[str]:

@@ -40,7 +40,7 @@ from engine.runtime.options import (
     calendar_map,
     indicator_requests,
 )
-from engine.runtime.outside_sessions import end_stamp_notes
+from engine.runtime.outside_sessions import end_stamp_notes, misplaced_bars_notes
 from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.sources.inputs import Sources
@@ -332,7 +332,12 @@ def load_options(
 
 def session_notes(session: SessionData) -> list[str]:
     """Notes on a derived store: what days fold beside regular hours, series outside of slots, prints of closing auctions."""
-    return [*daily_segments_notes(session), *misplaced_series_notes(session), *auction_notes(session.snapshot())]
+    return [
+        *daily_segments_notes(session),
+        *misplaced_bars_notes(session),
+        *end_stamp_notes(session.snapshot()),
+        *auction_notes(session.snapshot()),
+    ]
 
 
 def daily_segments_notes(session: SessionData) -> list[str]:
@@ -347,22 +352,6 @@ def daily_segments_notes(session: SessionData) -> list[str]:
         f"{', '.join(labels)} (daily segments: all)"
         for labels, names in folded.items()
     ]
-
-
-def misplaced_series_notes(session: SessionData) -> list[str]:
-    """One note per series with more bars outside slots (off grid, out of session) than in, and per one of end stamps."""
-    counted = session.quality().group_by("symbol", "price_type", "interval", maintain_order=True).sum()
-    outside = pl.col("off_grid") + pl.col("out_of_session")
-    lost = counted.filter(outside > pl.col("present")).with_columns(outside.alias("outside"))
-    notes = [
-        f"{symbol} {price_type} {interval}: {present or 'no'} bar{'s lie' if present > 1 else ' lies'} in a slot of a "
-        f"session, {outside} outside; check --timezone, --stamp, --align and --calendar (extended hours: --segments)"
-        for symbol, price_type, interval, present, outside in lost.select(
-            "symbol", "price_type", "interval", "present", "outside"
-        ).iter_rows()
-    ]
-
-    return [*notes, *end_stamp_notes(session.snapshot())]
 
 
 @check_arguments("session", "clock", "full")
