@@ -61,6 +61,7 @@ def gap_evidence(gaps: pl.DataFrame, word: str) -> pl.Expr:
     traded_on = pl.when(pl.col("on").is_not_null()).then(pl.format(" while {} had bars", "on")).otherwise(pl.lit(""))
     meanwhile = pl.when(pl.col("on").is_not_null()).then(pl.format("; {} had bars", "on")).otherwise(pl.lit(""))
     stopped = pl.concat_str([pl.lit("it stopped for "), how_many(word)])
+    is_halt_or_loss = (cause == "unknown") & (pl.col("expected_runs") < RAREST_SHOWN) & (pl.col("busier") >= 1)
     side = pl.when(pl.col("position").cast(pl.String) == "leading").then(pl.lit("first")).otherwise(pl.lit("last"))
     at_edge = pl.format(
         f"it lacks the {{}} {plural(word)} in {{}} sessions, and next to none beside them: a habit of its source or of its trading",
@@ -72,7 +73,7 @@ def gap_evidence(gaps: pl.DataFrame, word: str) -> pl.Expr:
         .then(at_edge)
         .when("together")
         .then(pl.concat_str([pl.lit("its peers lack "), these(word), pl.lit(" too")]))
-        .when(cause == "symbol_loss")
+        .when((cause == "symbol_loss") | is_halt_or_loss)
         .then(pl.concat_str([missing, traded_on]))
         .when(cause == "halt")
         .then(pl.concat_str([stopped, traded_on]))
@@ -80,7 +81,12 @@ def gap_evidence(gaps: pl.DataFrame, word: str) -> pl.Expr:
     )
     neither = "this decides neither for {} nor for a loss"
     of_all = pl.when("together").then(pl.lit(neither.format("a silence of the market")))
-    undecided = of_all.when(cause == "unknown").then(pl.lit(neither.format("silence")))
+    undecided = (
+        of_all.when(is_halt_or_loss)
+        .then(pl.lit(neither.format("a halt")))
+        .when(cause == "unknown")
+        .then(pl.lit(neither.format("silence")))
+    )
     clauses = [
         pl.when(pl.col("lost") > 0).then(beside),
         how_liquid(word),

@@ -52,6 +52,7 @@ HALT_MINUTES = 5.0  # shorter ones are rare
 KNOWN = 0.99  # confidence of a cause that needs no weighing
 JUMP_SCALE = 8.0  # deviations; half of the halts reopen further away
 REOPENING = (1.8, 1.0)  # log of the volume at a reopening over the mean, and its deviation
+WIDE_SHARE = 0.05  # of ordinary bars, whose volume has a wide tail
 STRAY_PRINT = 1e-3  # chance of a print in a slot without a trade
 SILENT_QUOTES = 0.3  # chance that quotes are lost with the trades
 LOST_SIDE = 0.002  # chance that a loss of a quote leaves its other side
@@ -375,7 +376,7 @@ def likeliest_causes(part: WeighedGaps, edges: GapEdges, slot_minutes: float) ->
     drifts = np.where(np.isnan(jump), 1.0, student_density(jump))
     # Density of the Cauchy distribution: halts reopen far away.
     leaps = np.where(np.isnan(jump), 0.1, 1 / (np.pi * JUMP_SCALE * (1 + (jump / JUMP_SCALE) ** 2)))
-    usual_volume = np.where(np.isnan(busier), 1.0, student_density(busier / 0.8) / 0.8)
+    usual_volume = np.where(np.isnan(busier), 1.0, volume_density(busier))
     mean, deviation = REOPENING
     normal = np.exp(-(((busier - mean) / deviation) ** 2) / 2) / (deviation * np.sqrt(2 * np.pi))
     auction = np.where(np.isnan(busier), 1.0, 0.5 * usual_volume + 0.5 * normal)
@@ -549,6 +550,15 @@ def number_chains(outages: pl.DataFrame, axis: pl.DataFrame) -> pl.Series:
     ends = outages["end"].to_numpy() >= outages["slots"].to_numpy()
     follows = (row[1:] == row[:-1] + 1) & (group[1:] == group[:-1]) & ends[:-1] & (outages["first"].to_numpy()[1:] == 0)
     return pl.Series("chain", np.cumsum(np.concatenate([[True], ~follows])[: len(row)]) - 1, pl.Int32)
+
+
+def volume_density(busier: Floats) -> Floats:
+    """Density of the log volume of an ordinary bar over the mean: normal, but for one in twenty of a far wider tail.
+
+    A silence and a loss leave bars as they come; a volume of twenty times the mean after one of them is rare, and an auction's.
+    """
+    normal = np.exp(-(busier**2) / 2) / np.sqrt(2 * np.pi)
+    return np.asarray((1 - WIDE_SHARE) * normal + WIDE_SHARE * student_density(busier / 0.8) / 0.8)
 
 
 def student_density(z: Floats) -> Floats:

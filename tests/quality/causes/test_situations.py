@@ -383,3 +383,30 @@ def test_audit_of_refused_rows_and_stamps_off_the_grid_says_so(tmp_path) -> None
     assert gaps == [("R0", 40, "refused"), ("R1", 1, "off_grid")]
     assert "refused, line 502 of R0_1m.csv: high below low" in tables["gaps"].sort("symbol")["evidence"][0]
     assert (tables["series"]["quality_adjusted"] < 100).to_list() == [True, True, False]
+
+
+def test_audit_of_a_halt_that_reopens_at_its_price_with_an_auction_is_no_loss() -> None:
+    rng, grid = np.random.default_rng(4), slots(10)
+    hole = grid[5, 120:150]
+    frames = {name: bars(grid.ravel(), rng) for name in "ABC"} | {"HALT": bars(np.setdiff1d(grid, hole), rng)}
+    opened = pl.col("ts") == pl.Series(hole[-1:] + MINUTE).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")[0]
+    volume = pl.when(opened).then(25 * pl.col("volume").mean()).otherwise("volume").alias("volume")
+    frames["HALT"] = frames["HALT"].with_columns(volume)
+    gap = engine.run_audit(frames, "XNYS", interval="1m").tables["gaps"].row(0, named=True)
+    assert gap["cause"] in {"unknown", "halt"}
+    assert gap["evidence"].endswith("this decides neither for a halt nor for a loss")
+
+
+@pytest.mark.parametrize(("deviation", "persistence"), [(0.0, 0.0), (1.2, 0.9)])
+def test_audit_of_silences_of_a_symbol_that_trades_in_bursts_blames_no_loss(
+    deviation: float, persistence: float
+) -> None:
+    rng, grid = np.random.default_rng(6), slots(10).ravel()
+    frames = {}
+    for name in "ABCDEFGH":
+        heat = rng.normal(size=len(grid))
+        for at in range(1, len(grid)):
+            heat[at] = persistence * heat[at - 1] + np.sqrt(1 - persistence**2) * heat[at]
+        trades = rng.poisson(2 * np.exp(deviation * heat - deviation**2 / 2))
+        frames[name] = grid[trades > 0]
+    assert not LOSSES & set(loud(audited(frames, rng)))
