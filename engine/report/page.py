@@ -246,7 +246,9 @@ def sum_answers(fills: pl.DataFrame) -> list[str]:
 
 def count_totals(tables: Mapping[str, pl.DataFrame]) -> dict[str, object]:
     """Return summed slots, first and last session, and numbers of series, symbols, sessions, gaps, findings, ..."""
-    series, sessions, files_ = tables["series"], tables["quality"]["session"], tables["files"]
+    series, files_ = tables["series"], tables["files"]
+    # A row after the last close of a day is of a session that nothing was expected in.
+    sessions = tables["quality"].filter(pl.col("expected") > 0)["session"]
     sums = series.select(pl.col(*COUNTS, "rows").sum()).with_columns(adjusted_quality()).row(0, named=True)
     first, last = sessions.min(), sessions.max()
     return {
