@@ -318,6 +318,8 @@ def _is_table(value: object) -> bool:
 
 def check_type(name: str, value: object, hint: Any) -> None:  # noqa: ANN401 - a type
     """ParameterError unless a value has a type (a union, a Literal, a class; not what is inside a list or mapping)."""
+    if type(value) is hint:  # most are of a plain class, and thousands of symbols are checked at once
+        return
     if not any(_has_type(value, one) for one in _members(hint)):
         near = ""
         choices = [choice for one in _members(hint) if get_origin(one) is Literal for choice in get_args(one)]

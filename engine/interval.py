@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import Literal, TypeAlias, cast, get_args
 
 from engine.arguments import describe_value
@@ -66,15 +66,9 @@ class Interval:
         """
         if isinstance(text, Interval):
             return text
-        match = _TEXT.fullmatch(text.strip()) if isinstance(text, str) else None
-        if match is None:
+        if not isinstance(text, str):
             raise IntervalError(f"interval: received {text!r}; valid: {VALID}{spelling_hint(text)}")
-        count, unit = int(match[1]), match[2]
-        if unit in PERIOD_UNITS:
-            if count not in PERIOD_COUNTS[unit]:
-                raise IntervalError(f"interval: received {text!r}; valid: {VALID}")
-            return cls(1, "y") if (count, unit) == (12, "mo") else cls(count, unit)
-        return cls.of_seconds(count * SECONDS[unit], text)
+        return _interval_of_text(text)
 
     @classmethod
     def of_seconds(cls, seconds: int, text: object = None) -> Interval:
@@ -130,6 +124,20 @@ class Interval:
     def in_months(self) -> int:
         """Number of months of months and years; 0 of all other units."""
         return self.count * {"mo": 1, "y": 12}.get(self.unit, 0)
+
+
+@lru_cache(maxsize=1024)
+def _interval_of_text(text: str) -> Interval:
+    # Every symbol names its intervals again, and an interval never changes.
+    match = _TEXT.fullmatch(text.strip())
+    if match is None:
+        raise IntervalError(f"interval: received {text!r}; valid: {VALID}{spelling_hint(text)}")
+    count, unit = int(match[1]), match[2]
+    if unit in PERIOD_UNITS:
+        if count not in PERIOD_COUNTS[unit]:
+            raise IntervalError(f"interval: received {text!r}; valid: {VALID}")
+        return Interval(1, "y") if (count, unit) == (12, "mo") else Interval(count, unit)
+    return Interval.of_seconds(count * SECONDS[unit], text)
 
 
 @dataclass(frozen=True)

@@ -98,23 +98,32 @@ class Dataset(Summarized):
         ExportError
             There is no such table.
         """
-        files = self.statistics(table)
+        return self._paths(table, self.statistics(table))
+
+    def _paths(self, table: str, files: pl.DataFrame) -> list[Path]:
         if isinstance(self.target, ObjectPath):
             return [(self.target / table / path).sized(size) for path, size in files.select(*FILE_SIZE).iter_rows()]
         return [self.target / table / path for path in files["path"]]
 
-    def scan(self, table: str) -> pl.LazyFrame:
+    def scan(self, table: str, files: pl.DataFrame | None = None) -> pl.LazyFrame:
         """Scan a table lazily with the schema of `TABLES`; ExportError for an unknown table or a file that is gone.
+
+        Parameters
+        ----------
+        table : str
+        files : DataFrame, optional
+            The rows of `statistics` whose files are scanned; default all.
 
         Raises
         ------
         ExportError
             There is no such table, or a file of it is gone: the revision was removed since it was opened.
         """
+        chosen = self.statistics(table) if files is None else files
+        paths = self._paths(table, chosen)
         if isinstance(self.target, ObjectPath):
-            paths = self.files(table)
-            return scan_files(table, paths, known_of_files(self.statistics(table), paths, TABLES[table]))
-        return scan_files(table, self.intact_files(table))
+            return scan_files(table, paths, known_of_files(chosen, paths, TABLES[table]))
+        return scan_files(table, self.intact_files(table, paths))
 
     def intact_files(self, table: str, paths: Sequence[Path] | None = None) -> list[Path]:
         """Files of a table, or these of them, compared with their SHA-256 (`damage.check_files`: many, with their size).

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +25,7 @@ from engine.export.coded_text import concat_coded
 from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, TableChange, commit_revision
 from engine.export.folders import small_years
 from engine.export.parquet import Batch, StagedFile, stage, stage_batches
+from engine.export.resumed_difference import difference_since
 from engine.export.table_edits import RowChanges, TableFiles, stage_changes
 from engine.export.tables import KEYS, PARTITION, SORT, TABLES, conform_table, sorted_rows
 from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
@@ -129,7 +131,8 @@ def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> Re
         return RevisionPlan(changes | whole_tables(snapshot, draft))
     is_usable = not full and reason_for_full_export(snapshot, former.exports) is None
     if is_continued and not is_usable:
-        changes |= changed_tables(draft, difference_since(snapshot, draft))
+        difference = difference_since(snapshot, former, STREAMS)
+        changes |= changed_tables(draft, ((name, _entered(change, draft)) for name, change in difference))
         changes["rejects"] = replace_all_rows(snapshot, draft, "rejects")
         return RevisionPlan(changes, since=former.revision)
     if not is_continued and (not is_usable or is_mostly_new(snapshot, former.exports)):
@@ -201,43 +204,6 @@ def small_tables_with_carried(snapshot: Snapshot, former: Dataset) -> dict[str, 
         "calendars": pl.concat([tables["calendars"], calendars]),
         "symbols": symbols,
     }
-
-
-def difference_since(snapshot: Snapshot, draft: RevisionDraft) -> Iterator[tuple[str, RowChanges]]:
-    """Yield (table, RowChanges) that make the last revision equal the store from `held_from` on; earlier sessions stay.
-
-    The first export of a store that goes on from one: the change log does not say what of its rows the export has. It
-    costs by the sessions that are held.
-    """
-    former = draft.former
-    since = pl.col("session") >= snapshot.held_from
-    gone = pl.DataFrame(
-        {"symbol": [symbol for symbol, _ in snapshot.change_log.removals]}, schema={"symbol": pl.String}
-    )
-    owned = owned_series(snapshot)
-    for name in (*STREAMS, *STORED):
-        now = pl.concat(
-            [empty(TABLES[name]), *(conform_table(name, batch.rows) for batch in table_batches(snapshot, name))]
-        )
-        before = empty(TABLES[name]) if former is None else former.scan(name).filter(since).collect()
-        before = before.join(owned[name], on=owned[name].columns, how="semi")
-        values = [column for column in TABLES[name] if column != "revision"]
-        added = now.join(before, on=values, how="anti", nulls_equal=True, maintain_order="left")
-        removed = before.join(now, on=values, how="anti", nulls_equal=True)
-        keys = pl.concat([added.select(KEYS[name]), removed.select(KEYS[name])]).unique()
-        yield name, RowChanges(_with_revision(added, draft), [keys, gone])
-
-
-def owned_series(snapshot: Snapshot) -> dict[str, pl.DataFrame]:
-    """Per growing table the rows that a store answers for: of its symbols; bars, gaps and quality of its intervals only."""
-    rows = []
-    for symbol in snapshot.symbols.values():
-        rows.append((symbol.symbol, symbol.base_interval, symbol.base_key.origin))
-        rows += [(symbol.symbol, interval, "derived") for interval in symbol.derived_intervals]
-    bars = pl.DataFrame(rows, schema=dict.fromkeys(("symbol", "interval", "origin"), pl.String()), orient="row")
-    outcomes = bars.select("symbol", "interval").unique()
-    symbols = bars.select("symbol").unique()
-    return {**dict.fromkeys(STREAMS, symbols), "bars": bars, **dict.fromkeys(STORED, outcomes)}
 
 
 def is_mostly_new(snapshot: Snapshot, exports: pl.DataFrame) -> bool:
@@ -312,7 +278,7 @@ def table_batches(snapshot: Snapshot, name: str, *, is_share: bool = False) -> I
             folders = [f"{year:04}" if interval is None else f"{interval}/{year:04}" for year in years]
             for sessions, series in batch_scopes(counts, years if name in PARTITION else None):
                 panels = [(key, panel_rows(snapshot.panels[key], sessions, series)) for key in keys]
-                rows = concat_coded([_exported_rows(snapshot, key, rows, as_enums=True) for key, rows in panels])
+                rows = concat_coded([snapshot.exported_view(key, rows, as_enums=True) for key, rows in panels])
                 yield Batch(rows, folders)
 
 
@@ -417,10 +383,6 @@ def panel_rows(panel: Panel, sessions: tuple[dt.date, dt.date] | None, series: l
     return panel.where(in_sessions) if series is None else panel.of_series(series, in_sessions)
 
 
-def _exported_rows(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame, *, as_enums: bool = False) -> pl.DataFrame:
-    return snapshot.closed_bars(key, rows, as_enums=as_enums) if key.kind == "bars" else snapshot.raw_view(rows)
-
-
 def changes_since(
     snapshot: Snapshot, draft: RevisionDraft, since: int, was_as_of: dt.datetime | None
 ) -> Iterator[tuple[str, RowChanges]]:
@@ -457,7 +419,7 @@ def raw_changes(
             # Ends of bars that are not derived are computed from their places; none lies two steps after the start.
             longest = dt.timedelta(seconds=0 if key.origin == "derived" else 2 * key.interval.seconds)
             open_from = was_as_of - longest
-        rows = conform_table(kind, _exported_rows(snapshot, key, snapshot.panels[key].since(since, open_from)))
+        rows = conform_table(kind, snapshot.exported_view(key, snapshot.panels[key].since(since, open_from)))
         frames.append(rows.filter(is_new))
     fresh = _with_revision(pl.concat(frames), draft)
     gone = [removed_bar_keys(snapshot, since)] if kind == "bars" else []
@@ -493,6 +455,10 @@ def stored_changes(
     return RowChanges(
         _with_revision(now.filter(is_new), draft), [scope, removed], now.filter(~is_new).select(KEYS[name])
     )
+
+
+def _entered(changes: RowChanges, draft: RevisionDraft) -> RowChanges:
+    return replace(changes, rows=_with_revision(changes.rows, draft))
 
 
 def _with_revision(rows: pl.DataFrame, draft: RevisionDraft) -> pl.DataFrame:

@@ -412,7 +412,8 @@ class SessionCoordinator(PlanNames):
         """
         with self._transaction():
             self._append(map(self._outside_known_gaps, deliveries), again=True)
-            self._missed = tuple(one for one in self._missed if one not in requests)
+            answered = set(requests)
+            self._missed = tuple(one for one in self._missed if one not in answered)
             if self.phase != "new":
                 self._derive_and_assess(force=True)
 
@@ -562,7 +563,7 @@ class SessionCoordinator(PlanNames):
         """Live: copy whose slots are expected from a session on, even without rows; in a replay, or without one, unchanged."""
         # Rows of files show since when a symbol exists; a vendor that was subscribed to may send nothing.
         is_live = self.config.session.mode == "live" and session is not None
-        return replace(symbol, expected_from=session) if is_live else symbol
+        return symbol.with_state(expected_from=session) if is_live else symbol
 
     def _sessions(self, first: dt.date, last: dt.date) -> list[SessionSpan]:
         """Sessions in the dates on all axes, earliest open to latest close; sets load dates, with history."""

@@ -134,9 +134,11 @@ class Continuation:
                         f"export.target: {self.dataset.target} has {symbol.symbol} with {name} {was!r}, this session "
                         f"{getattr(symbol, name)!r}; valid: the same, or another target"
                     )
-            derived = (*symbol.derived_intervals, *row["derived_intervals"])
-            first = expected.get(symbol.symbol, symbol.expected_from)
-            registered.append(replace(symbol, derived_intervals=derived, expected_from=first))
+            continued = symbol.with_state(expected_from=expected.get(symbol.symbol, symbol.expected_from))
+            if not set(row["derived_intervals"]) <= set(symbol.derived_intervals):
+                derived = (*symbol.derived_intervals, *row["derived_intervals"])
+                continued = replace(continued, derived_intervals=derived)
+            registered.append(continued)
         return registered
 
     def restore(self, session: SessionData, held: SessionsToRead, until: dt.date | None = None) -> None:
@@ -192,7 +194,9 @@ class Continuation:
             key: part.select("series", "session", "duplicates", "corrections")
             for key, part in by_panel(session, symbols, counted)
         }
-        session.continue_from_export(since, carried, counts, indicators_from=held.indicators_from)
+        session.continue_from_export(
+            since, carried, counts, exported=self.dataset.revision, indicators_from=held.indicators_from
+        )
         if gaps.height:
             session.extend_axes(gaps)
         for key, part in by_panel(session, symbols, gaps):

@@ -48,7 +48,7 @@ from engine.store.panel import KEY, Upsert, empty_panel
 from engine.store.panel_key import PanelKey
 from engine.store.placement import extend_axis, number_pairs, partition_by_axis, place_rows
 from engine.store.removal import absent_bars, remove_rows
-from engine.store.session_state import Incomplete
+from engine.store.session_state import Incomplete, Restored
 from engine.store.snapshot import Snapshot
 from engine.store.symbol_data import SymbolSessionData
 from engine.store.versioned_rows import VersionedRows
@@ -218,6 +218,7 @@ class SessionData(PlanNames, Summarized):
         carried: pl.DataFrame,
         counts: Mapping[PanelKey, pl.DataFrame],
         *,
+        exported: int,
         indicators_from: dt.date | None = None,
     ) -> None:
         """Set from which session on the store holds rows, what its export alone has (`CARRIED`), and add counts of the held ones.
@@ -231,6 +232,8 @@ class SessionData(PlanNames, Summarized):
             Their symbols live since before `session`.
         counts : mapping of PanelKey to DataFrame of `series, session, duplicates, corrections`
             Of sessions whose rows were read from the export, which tell nothing of what came twice.
+        exported : int
+            The revision of the export; the first call follows upon its rows, before any other row has come.
         indicators_from : date, optional
             The first session whose indicators are stored; default all held ones.
         """
@@ -252,6 +255,7 @@ class SessionData(PlanNames, Summarized):
             self._swap(
                 held_from=session,
                 indicators_from=indicators_from,
+                restored=self._state.restored or Restored(exported, revision),
                 carried=carried,
                 observed_range=ranges,
                 counts=summed,
@@ -262,9 +266,15 @@ class SessionData(PlanNames, Summarized):
     def extend_axes(self, gaps: pl.DataFrame) -> None:
         """Extend the axes of the symbols of `gaps` (`symbol, gap_start`) to hold these, as rows would."""
         with self._lock:
-            for (symbol,), part in gaps.group_by("symbol", maintain_order=True):
-                spec = self._state.symbols[str(symbol)].spec
-                self._swap(**extend_axis(self._state, spec, self.calendar(spec.calendar), part["gap_start"]))
+            bounds = gaps.group_by("symbol").agg(
+                pl.col("gap_start").min().alias("first"), pl.col("gap_start").max().alias("last")
+            )
+            reached: dict[GridSpec, list[dt.datetime]] = {}
+            for symbol, first, last in bounds.iter_rows():
+                reached.setdefault(self._state.symbols[symbol].spec, []).extend((first, last))
+            for spec, stamps in reached.items():
+                venue = self.calendar(spec.calendar)
+                self._swap(**extend_axis(self._state, spec, venue, pl.Series(stamps, dtype=TS)))
 
     def register_symbol_data(self, *symbols: SymbolSessionData) -> None:
         """Register symbols or replace a registered one's fields (rows stay); ParameterError if its base or a derived interval would go.
@@ -285,7 +295,7 @@ class SessionData(PlanNames, Summarized):
                 symbol.check_replaces(before)
                 if symbol.requires_other_than(before):
                     registered[symbol.symbol] = revision
-                known[symbol.symbol] = replace(symbol, _snapshot=None)
+                known[symbol.symbol] = symbol.with_state()
             self._swap(
                 symbols=known,
                 registered={**self._state.registered, **registered},
@@ -303,7 +313,7 @@ class SessionData(PlanNames, Summarized):
         names = names_of("symbols", symbols, least=0) or ()
         with self._lock:
             known = self._state.symbols
-            loaded = {name: replace(known[name], is_loaded=True) for name in names if name in known}
+            loaded = {name: known[name].with_state(is_loaded=True) for name in names if name in known}
             self._swap(symbols={**known, **loaded})
 
     def remove_symbol(self, symbol: str) -> bool:
@@ -347,7 +357,7 @@ class SessionData(PlanNames, Summarized):
         one_name("symbol", symbol)
         state = self._state
         registered = state.symbols.get(symbol)
-        return None if registered is None else replace(registered, _snapshot=state)
+        return None if registered is None else registered.with_state(snapshot=state)
 
     def get_active_symbols(self) -> set[str]:
         """Set of the names of all registered symbols, loaded or not."""

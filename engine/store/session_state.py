@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import polars as pl
 
@@ -14,6 +14,13 @@ from engine.store.symbol_data import SymbolSessionData
 
 CARRIED: Schema = {"symbol": pl.String(), "rows": pl.Int64(), "first_ts": TS, "last_ts": TS}
 Incomplete = Literal["flag", "drop"]
+
+
+class Restored(NamedTuple):
+    """Revision of an export, and the revision of the store that had just the source bars of it."""
+
+    revision: int
+    store_revision: int
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -46,6 +53,8 @@ class SessionState:
         The store goes on from an export, and holds the sessions from this one on; earlier ones are in the export alone.
     indicators_from : date or None
         The first session whose indicators are stored: held sessions before it are there so that its values are right. None: all.
+    restored : Restored or None
+        The revision of an export that it goes on from, and the last of the store whose source bars are those of that revision.
     carried : DataFrame of `CARRIED`
         Number and extent of the source rows of each symbol that are in the export alone.
     """
@@ -63,4 +72,5 @@ class SessionState:
     files: frozenset[str] = frozenset()
     held_from: dt.date | None = None
     indicators_from: dt.date | None = None
+    restored: Restored | None = None
     carried: pl.DataFrame = field(default_factory=lambda: empty(CARRIED))

@@ -206,6 +206,10 @@ class Snapshot(PanelState, SessionState, Summarized):
         # A filter copies every row, so it is left out where all are final.
         return bars if self.as_of is None or bars["final"].all() else bars.filter("final")
 
+    def exported_view(self, key: PanelKey, rows: pl.DataFrame, *, as_enums: bool = False) -> pl.DataFrame:
+        """Rows of a panel as an export has them: `closed_bars` of bars, `raw_view` of the rest."""
+        return self.closed_bars(key, rows, as_enums=as_enums) if key.kind == "bars" else self.raw_view(rows)
+
     def _chosen_windows(self, key: PanelKey, rows: pl.DataFrame) -> pl.DataFrame:
         drops = self.incomplete == "drop" and key.layout == "derived_bars"
         return rows.filter("complete") if drops else rows

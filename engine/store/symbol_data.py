@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -38,6 +38,10 @@ ASSIGNMENTS = {
     "bar_quality": "session.set_quality(symbol_data.key_of(interval), quality)",
     **dict.fromkeys(("historical_bars", "historical_indicators"), "session.set_session(trade_date, active=True), then IndicatorManager(session).step()"),
 }  # fmt: skip
+
+
+# Symbols share few axes; one object for all of them is compared and hashed faster than equal ones.
+_axis = lru_cache(maxsize=256)(GridSpec)
 
 
 @refuse_assignment(ASSIGNMENTS)
@@ -87,6 +91,20 @@ class SymbolSessionData(PlanNames, Summarized):
         object.__setattr__(self, "base_interval", str(base))
         object.__setattr__(self, "derived_intervals", tuple(str(i) for i in derived if i != base))
 
+    def with_state(
+        self, *, is_loaded: bool | None = None, expected_from: dt.date | None = None, snapshot: Snapshot | None = None
+    ) -> SymbolSessionData:
+        """Copy bound to `snapshot`, with these states (None: as they are); fields that were checked are not checked again."""
+        copied = object.__new__(type(self))
+        fields = {name: value for name, value in vars(self).items() if name in type(self).__dataclass_fields__}
+        fields["_snapshot"] = snapshot
+        if is_loaded is not None:
+            fields["is_loaded"] = is_loaded
+        if expected_from is not None:
+            fields["expected_from"] = expected_from
+        vars(copied).update(fields)
+        return copied
+
     def requires_other_than(self, registered: SymbolSessionData | None) -> bool:
         """Whether derived intervals, price types, first or last session differ from `registered`'s (None: True)."""
         if registered is None:
@@ -118,7 +136,7 @@ class SymbolSessionData(PlanNames, Summarized):
     @cached_property
     def spec(self) -> GridSpec:
         """Axis of its rows: `GridSpec` of calendar, segments, alignment and zone."""
-        return GridSpec(self.calendar, self.segments, self.align, self.zone)
+        return _axis(self.calendar, self.segments, self.align, self.zone)
 
     @cached_property
     def base_key(self) -> PanelKey:
