@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
+from itertools import pairwise
 from operator import or_
 from typing import cast
 
@@ -141,7 +142,7 @@ def session_ranges(panels: Sequence[Panel], first: dt.date) -> list[SessionRange
             begins.append(session)
             held = 0
         held += rows
-    return [*zip(begins, begins[1:], strict=False), (begins[-1], None)]
+    return [*pairwise(begins), (begins[-1], None)]
 
 
 def former_rows(

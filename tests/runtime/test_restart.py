@@ -12,9 +12,11 @@ import polars as pl
 import pytest
 from engine import open_dataset
 from engine.errors import CoverageError, ParameterError
+from engine.export.dataset import write_dataset
 from engine.export.delta import read_delta
 from engine.export.maintenance.vacuum import vacuum
 from engine.export.maintenance.verify import verify
+from engine.export.tables import DATA_TABLES
 from engine.runtime.config import SessionConfig
 from engine.runtime.live import LiveSession, open_stream
 from engine.schema import BARS, TICKS
@@ -72,6 +74,22 @@ def test_start_each_morning_keeps_former_sessions_with_their_gaps_and_counts(sto
     assert verify(tmp_path / "out").is_empty()
     vacuum(tmp_path / "out", keep_revisions=1)
     assert scanned(tmp_path / "out", "bars").height == 4 * 388
+
+
+def test_rows_that_somebody_else_wrote_after_the_start_are_those_of_the_session_again(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    day_of(target, 0, stop=True)
+    before = scanned(target, "bars")
+    morning = launched(target, DAY - 60)
+    last = open_dataset(target).exports.row(-1, named=True)
+    tables = {name: open_dataset(target).scan(name).collect() for name in DATA_TABLES}
+    altered = pl.when(pl.col("ts") == OPEN).then(pl.col("close") + 1).otherwise("close").alias("close")
+    tables["bars"] = tables["bars"].with_columns(altered)
+    state = {name: last[name] for name in ("store_id", "store_revision", "written_at", "as_of")}
+    write_dataset(target, tables, **state)
+    assert not scanned(target, "bars").drop("revision").equals(before.drop("revision"))
+    morning.live.close()
+    assert scanned(target, "bars").drop("revision").sort("ts").equals(before.drop("revision").sort("ts"))
 
 
 def test_start_leaves_files_of_former_months_as_they_are(tmp_path: Path) -> None:

@@ -146,15 +146,20 @@ class Feed:
         return True
 
     def fetch(self, requests: Sequence[HistoryRequest]) -> list[Delivery]:
-        spans: dict[tuple[dt.datetime, dt.datetime], list[str]] = {}
-        for one in requests:
-            spans.setdefault((one.start, one.end), []).append(one.symbol)
+        if not requests:
+            return []
         ended = self.clock.now() - MINUTE
-        rows = [
-            self.market.bars(start, min(end - MINUTE, ended)).filter(pl.col("symbol").is_in(symbols))
-            for (start, end), symbols in spans.items()
-        ]
-        return [Delivery("bars", (one,), ONE) for one in rows if one.height]
+        asked = pl.DataFrame(
+            {
+                "symbol": [one.symbol for one in requests],
+                "first": pl.Series([one.start for one in requests], dtype=TS),
+                "until": pl.Series([one.end for one in requests], dtype=TS),
+            }
+        )
+        rows = self.market.bars(min(asked["first"]), min(max(asked["until"]) - MINUTE, ended))
+        wanted = (pl.col("ts") >= pl.col("first")) & (pl.col("ts") < pl.col("until"))
+        found = rows.join(asked, on="symbol", maintain_order="left").filter(wanted).select(list(BARS))
+        return [Delivery("bars", (found,), ONE)] if found.height else []
 
     def status(self) -> StreamStatus:
         return StreamStatus()
