@@ -78,7 +78,9 @@ def test_start_each_morning_keeps_former_sessions_with_their_gaps_and_counts(sto
 
 def test_rows_that_somebody_else_wrote_after_the_start_are_those_of_the_session_again(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    day_of(target, 0, stop=True)
+    first = launched(target, -5)
+    first.stream.push(bars("A", range(30)))
+    first.at(30).live.close()
     before = scanned(target, "bars")
     morning = launched(target, DAY - 60)
     last = open_dataset(target).exports.row(-1, named=True)
