@@ -152,7 +152,7 @@ def head_of_event(rows: Sequence[Row]) -> Row:
         reason = worst["message"].partition(" were refused: ")[2]
         return alike | {
             "count": sum(counts),
-            "message": f"{sum(counts):,} row(s) of {len(rows):,} files were refused: {reason}",
+            "message": f"{sum(counts):,} row(s) of {len(rows):,} file(s) were refused: {reason}",
             "evidence": f"{worst['count']:,} of them in {worst['source']}; {worst['evidence']}",
             "parts": len(rows),
             "fingerprint": rows[0]["fingerprint"],

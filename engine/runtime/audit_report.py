@@ -64,7 +64,7 @@ class Audit(Summarized):
         expected = sums["expected"]
         levels = self.tables["findings"]["severity"].value_counts().sort("severity")
         facts = {
-            "read": f"{self.rows:,} rows of {self.files:,} files",
+            "read": f"{self.rows:,} rows of {self.files:,} file{'s' if self.files != 1 else ''}",
             "series": series.height,
             "quality": 100.0 * sums["present"] / expected if expected else None,
             "adjusted": sums["quality_adjusted"],

@@ -64,7 +64,7 @@ function figures() {
   const severities = el("span", { class: "counts" }, ...Object.entries(data.severities).map(([level, n]) =>
     el("span", { class: "severity " + level }, el("span", { "aria-hidden": "true", text: SEVERITY_MARK[level] }), n < 10000 ? count(n) : compact.format(n), el("span", { class: "unseen", text: " " + level }))));
   const range = totals.first ? el("span", {}, el("span", { class: "unbroken", text: totals.first + " to" }), " ", el("span", { class: "unbroken", text: totals.last })) : "no sessions";
-  const held = totals.files ? `in ${count(totals.files)} files` + (totals.files_bad ? `, ${count(totals.files_bad)} with problems` : "") : "";
+  const held = totals.files ? `in ${count(totals.files)} file${totals.files === 1 ? "" : "s"}` + (totals.files_bad ? `, ${count(totals.files_bad)} with problems` : "") : "";
   return el("dl", { class: "figures" },
     figure("Quality, adjusted", percent(fraction(totals.quality_adjusted)), "present or rightly absent" + (filled ? `; ${count(filled)} filled slots are not` : "")),
     figure("Quality, raw", percent(share(present)), `${count(present)} of ${count(expected)} slots`),
