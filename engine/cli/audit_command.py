@@ -302,7 +302,7 @@ def print_audit(done: Audit, verdict: Verdict, output: Path | None, *, as_json: 
     print_findings(verdict, tables["series"]["symbol"].n_unique())
     for note in verdict.notes:
         print_line(f"note: {note}")
-    print_line(f"{done.rows:,} rows of {done.files:,} files; {verdict.headline}")
+    print_line(f"{done.rows:,} rows of {done.files:,} file{'s' if done.files != 1 else ''}; {verdict.headline}")
     if output is not None:
         print_line(f"{output / 'report.html'}: the report; engine sql {output} asks its tables")
 

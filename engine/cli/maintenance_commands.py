@@ -157,7 +157,7 @@ def vacuum(
         return
     files, size = done.removed["files"].sum(), done.removed["bytes"].sum()
     print_line(f"kept revisions {done.kept[0]} to {done.kept[-1]}; {len(done.expired)} expired")
-    print_line(f"{files} files, {size} bytes removed")
+    print_line(f"{files} file{'s' if files != 1 else ''}, {size} bytes removed")
 
 
 def merge_changes(frame: pl.DataFrame) -> pl.DataFrame:

@@ -159,7 +159,7 @@ def export_files(
         export_delta(out, to, output, (since, revision), consumer, chosen)
         return
     files = write_files(open_dataset(out, revision), to, output, **chosen)
-    print_line(f"{len(files)} files written to {output} ({to})")
+    print_line(f"{len(files)} file{'s' if len(files) != 1 else ''} written to {output} ({to})")
 
 
 @app.command()
