@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 import polars as pl
 from engine.export.dataset import RevisionDraft, RevisionPlan, StoreState, commit_revision, open_dataset
-from engine.export.parquet import stage_batches
+from engine.export.parquet import Batch, stage_batches
 from engine.export.session_export import ROWS_PER_BATCH
 from engine.export.tables import TABLES
 from engine.schema import empty
@@ -89,7 +89,9 @@ def counted(proxy: Proxy, name: str, script: str, total: int) -> None:
 
 def plan(symbols: int, draft: RevisionDraft) -> RevisionPlan:
     """The revision with all bars."""
-    return RevisionPlan({"bars": draft.replaced("bars", list(stage_batches("bars", batches(symbols), draft.staging)))})
+    return RevisionPlan(
+        {"bars": draft.replaced("bars", list(stage_batches("bars", map(Batch, batches(symbols)), draft.staging)))}
+    )
 
 
 def main() -> None:
