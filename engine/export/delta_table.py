@@ -26,7 +26,15 @@ from polars.datatypes import DataTypeClass
 
 from engine.export.folders import folder_of
 from engine.export.log_mirror import LOG as LOG  # noqa: PLC0414 - its callers know the tables by this module
-from engine.export.log_mirror import fetched_entries, is_known_table, mirrored, scratch_log
+from engine.export.log_mirror import (
+    checkpoint_before,
+    checkpoint_name,
+    fetched_entries,
+    is_known_table,
+    local_log_file,
+    mirrored,
+    scratch_log,
+)
 from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import TS, Schema
 from engine.storage import ObjectPath
@@ -181,6 +189,16 @@ def local_entries(table: Path, versions: Sequence[int]) -> list[Path]:
     if isinstance(table, ObjectPath):
         return fetched_entries(table, versions)
     return [log_entry_path(table, version) for version in versions]
+
+
+def last_checkpoint(table: Path, version: int) -> tuple[int, Path] | None:
+    """Version of the last checkpoint up to a version, and its path on this disk; None without any."""
+    if isinstance(table, ObjectPath):
+        start = checkpoint_before(table, version, COMMITS_PER_CHECKPOINT)
+        here = local_log_file(table, checkpoint_name(start)) if start else None
+        return None if here is None else (start, here)
+    versions = range(version, 0, -1)
+    return next(((at, path) for at in versions if (path := checkpoint_path(table, at)).is_file()), None)
 
 
 def log_entry_path(table: Path, version: int) -> Path:

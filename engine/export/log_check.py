@@ -61,7 +61,7 @@ class NotedSums:
 
     def _sums(self, version: int) -> Sums:
         if version not in self._read:
-            path = delta_table.log_entry_path(self._target / "exports", version)
+            (path,) = delta_table.local_entries(self._target / "exports", [version])
             self._read[version] = try_reading(partial(sums_in_entry, path))[0] or {}
         return self._read[version]
 
@@ -83,21 +83,25 @@ def check_log(target: Path, table: str, version: int, sums: NotedSums) -> None:
     DamageError
         The message names one of them.
     """
-    for is_checkpoint, at in needed_log_files(target / table, version):
+    for is_checkpoint, at, held in needed_log_files(target / table, version):
         path = (delta_table.checkpoint_path if is_checkpoint else delta_table.log_entry_path)(target / table, at)
-        if not path.is_file():
+        if not held.is_file():
             raise damage_error(path, GONE)
         noted = sums.of_checkpoint(table, at) if is_checkpoint else sums.of_entry(table, at)
-        if noted is not None and file_sha256(path) != noted:
+        if noted is not None and file_sha256(held) != noted:
             raise damage_error(path, "its SHA-256 is not what the log of `exports` notes")
 
 
-def needed_log_files(table: Path, version: int) -> Iterator[tuple[bool, int]]:
-    """Yield (is a checkpoint, version) of the log files that a version is read from: the last checkpoint, and what follows."""
-    start = next((at for at in range(version, 0, -1) if delta_table.checkpoint_path(table, at).is_file()), None)
+def needed_log_files(table: Path, version: int) -> Iterator[tuple[bool, int, Path]]:
+    """Yield (is a checkpoint, version, file on this disk) of what a version is read from: the last checkpoint, and what follows."""
+    start, first = delta_table.last_checkpoint(table, version), 0
     if start is not None:
-        yield True, start
-    yield from ((False, at) for at in range(0 if start is None else start + 1, version + 1))
+        first = start[0] + 1
+        yield True, *start
+    versions = range(first, version + 1)
+    yield from (
+        (False, at, path) for at, path in zip(versions, delta_table.local_entries(table, versions), strict=True)
+    )
 
 
 def log_fault(table: Path) -> tuple[Path, str] | None:

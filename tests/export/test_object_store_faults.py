@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 
 import polars as pl
@@ -93,6 +94,20 @@ def test_commit_whose_answer_was_lost_is_known_again(store, proxy):
     assert any("/exports/" in path for path in lost)
     assert generation_of(store) == 2
     assert verify(store).is_empty()
+
+
+def test_log_files_are_fetched_once(store, proxy):
+    for number in (1, 2):
+        put(generation(number), store)
+    forget_logs(location_of("x", store))
+    proxy.forget()
+    opened = open_dataset(store)
+    for name in ("bars", "gaps", "bars"):
+        assert opened.scan(name).collect().width
+    fetched = Counter(one.path for one in proxy.asked if one.status == 200 and one.method == "GET" and not one.is_list)
+    logs = {path: times for path, times in fetched.items() if "_delta_log" in path}
+    assert len(logs) >= 4
+    assert set(logs.values()) == {1}
 
 
 def test_lists_that_lag_hide_no_revision(store, proxy):
