@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 import polars as pl
 
 from engine.export.tables import PARTITION
+from engine.interval import Interval
 
 ROWS_PER_FOLDER = 1 << 20  # of a year with as many rows a session; more are cut by months
 SESSIONS_PER_YEAR = 252
@@ -38,6 +39,12 @@ def small_years(days: pl.DataFrame) -> list[int]:
     return by_year.filter(is_small, pl.col("months") > 1)["year"].sort().to_list()
 
 
+def year_folders(interval: Interval | None, years: Iterable[int]) -> list[str]:
+    """Folders of some years of an interval; of a table without intervals (None) the years alone."""
+    head = "" if interval is None else f"{interval}/"
+    return [f"{head}{year:0{YEAR_LENGTH}}" for year in years]
+
+
 def years_of_changes(name: str, rows: pl.DataFrame, paths: Iterable[str]) -> frozenset[str]:
     """Year folders for new rows of a table: those there are, and of later years where the newest folder is a year's.
 
@@ -53,13 +60,13 @@ def years_of_changes(name: str, rows: pl.DataFrame, paths: Iterable[str]) -> fro
         return frozenset()
     folders = set(map(folder_of, paths))
     newest = {folder[: -len(_period(folder))]: folder for folder in sorted(folders)}
-    fit = set()
+    found = set()
     for head, year in _years(name, rows):
         last = newest.get(head)
         is_later = last is not None and is_year(last) and _period(last) < year
         if head + year in folders or is_later:
-            fit.add(head + year)
-    return frozenset(fit)
+            found.add(head + year)
+    return frozenset(found)
 
 
 def cut_by_folder(name: str, rows: pl.DataFrame, years: Collection[str] = ()) -> list[tuple[str, pl.DataFrame]]:
@@ -72,7 +79,7 @@ def cut_by_folder(name: str, rows: pl.DataFrame, years: Collection[str] = ()) ->
     rows : DataFrame
         With the columns of `PARTITION`.
     years : collection of str
-        Year folders, as `small_years` gives them.
+        As `year_folders` gives them.
     """
     by = PARTITION.get(name, ())
     if rows.is_empty() or not by:
@@ -85,13 +92,13 @@ def cut_by_folder(name: str, rows: pl.DataFrame, years: Collection[str] = ()) ->
         return _parts(rows, by)
     *head, month = by
     by_year = rows.with_columns(pl.col("session").dt.year().alias("@year"))
-    held = by_year.select(*head, "@year").unique()
+    years_in_rows = by_year.select(*head, "@year").unique()
     folders = pl.concat_str(
         *(pl.col(one).cast(pl.String) for one in head),
         pl.col("@year").cast(pl.String).str.zfill(YEAR_LENGTH),
         separator="/",
     )
-    is_small = held.select(*head, "@year", folders.is_in(list(years)).alias("@small"))
+    is_small = years_in_rows.select(*head, "@year", folders.is_in(list(years)).alias("@small"))
     if is_small["@small"].all():
         return _parts(by_year, (*head, "@year"))
     by_year = by_year.join(is_small, on=[*head, "@year"], how="left", maintain_order="left")
@@ -101,8 +108,8 @@ def cut_by_folder(name: str, rows: pl.DataFrame, years: Collection[str] = ()) ->
 
 def folder_groups(folders: Iterable[str]) -> dict[str, str]:
     """Folder -> its group: its year's folder if that is among them, else itself."""
-    held = set(folders)
-    return {folder: year_of(folder) if year_of(folder) in held else folder for folder in held}
+    every = set(folders)
+    return {folder: year_of(folder) if year_of(folder) in every else folder for folder in every}
 
 
 def may_lie_in(month: str, folder: str) -> bool:

@@ -57,7 +57,7 @@ def difference_since(
     gone = pl.DataFrame({"symbol": removed}, schema={"symbol": pl.String}).unique()
     owned = {
         name: series.join(gone, on="symbol", how="anti", maintain_order="left")
-        for name, series in owned_series(snapshot).items()
+        for name, series in owned_series(snapshot, streams).items()
     }
     restored = restored_revision(snapshot, former)
     for kind in streams:
@@ -114,7 +114,7 @@ def _changed_after(
     return changed_rows("bars", now, before.join(now.select(keys), on=keys, how="semi", nulls_equal=True))
 
 
-def owned_series(snapshot: Snapshot) -> dict[str, pl.DataFrame]:
+def owned_series(snapshot: Snapshot, streams: Sequence[Kind]) -> dict[str, pl.DataFrame]:
     """Per growing table the rows that a store answers for: of its symbols; bars, gaps and quality of its intervals only."""
     rows = []
     for symbol in snapshot.symbols.values():
@@ -123,8 +123,7 @@ def owned_series(snapshot: Snapshot) -> dict[str, pl.DataFrame]:
     bars = pl.DataFrame(rows, schema=dict.fromkeys(("symbol", "interval", "origin"), pl.String()), orient="row")
     outcomes = bars.select("symbol", "interval").unique()
     symbols = bars.select("symbol").unique()
-    others = dict.fromkeys(("quotes", "ticks", "open_interest"), symbols)
-    return {"bars": bars, **others, "gaps": outcomes, "quality": outcomes}
+    return {**dict.fromkeys(streams, symbols), "bars": bars, "gaps": outcomes, "quality": outcomes}
 
 
 def session_ranges(panels: Sequence[Panel], first: dt.date) -> list[SessionRange]:

@@ -23,7 +23,7 @@ import polars as pl
 
 from engine.export.coded_text import concat_coded
 from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, TableChange, commit_revision
-from engine.export.folders import small_years
+from engine.export.folders import small_years, year_folders
 from engine.export.parquet import Batch, StagedFile, stage, stage_batches
 from engine.export.resumed_difference import difference_since
 from engine.export.table_edits import RowChanges, TableFiles, stage_changes
@@ -275,11 +275,10 @@ def table_batches(snapshot: Snapshot, name: str, *, is_share: bool = False) -> I
             keys = [key for key in all_keys if key.interval == interval]
             counts = count_rows(snapshot, keys)
             years = small_years(counts) if name in PARTITION and not is_share else []
-            folders = [f"{year:04}" if interval is None else f"{interval}/{year:04}" for year in years]
             for sessions, series in batch_scopes(counts, years if name in PARTITION else None):
                 panels = [(key, panel_rows(snapshot.panels[key], sessions, series)) for key in keys]
                 rows = concat_coded([snapshot.exported_view(key, rows, as_enums=True) for key, rows in panels])
-                yield Batch(rows, folders)
+                yield Batch(rows, year_folders(interval, years))
 
 
 def count_rows(snapshot: Snapshot, keys: Sequence[PanelKey]) -> pl.DataFrame:

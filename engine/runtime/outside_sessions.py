@@ -22,9 +22,7 @@ OUTSIDE: Schema = {
     "rows": pl.Int64(),
     "outside": pl.Int64(),
 }
-
-
-ELSEWHERE: Schema = {"held": pl.Int64(), "places": pl.String(), "segments": pl.String()}
+ELSEWHERE: Schema = {"rows": pl.Int64(), "places": pl.String(), "segments": pl.String()}
 
 
 def outside_sessions(snapshot: Snapshot) -> pl.DataFrame:
@@ -62,20 +60,20 @@ def misplaced_ticks_notes(outside: pl.DataFrame) -> list[str]:
 def misplaced_bars_notes(session: SessionData) -> list[str]:
     """One note per series with more bars outside slots (off grid, out of session) than in: extended hours, or what to check."""
     counted = session.quality().group_by("symbol", "price_type", "interval", maintain_order=True).sum()
-    outside = pl.col("off_grid") + pl.col("out_of_session")
-    lost = counted.filter(outside > pl.col("present")).with_columns(outside.alias("outside"))
+    counted = counted.with_columns((pl.col("off_grid") + pl.col("out_of_session")).alias("outside"))
+    lost = counted.filter(pl.col("outside") > pl.col("present"))
     if lost.is_empty():
         return []
-    elsewhere = bars_in_other_segments(session.snapshot())
+    others = bars_in_other_segments(session.snapshot())
     notes = []
-    for row in lost.join(elsewhere, on=["symbol", "price_type", "interval"], how="left").iter_rows(named=True):
-        present, strays, held = row["present"], row["outside"], row["held"] or 0
+    for row in lost.join(others, on=["symbol", "price_type", "interval"], how="left").iter_rows(named=True):
+        present, outside, elsewhere = row["present"], row["outside"], row["rows"] or 0
         text = (
             f"{row['symbol']} {row['price_type']} {row['interval']}: {present or 'no'} "
-            f"bar{'s lie' if present > 1 else ' lies'} in a slot of a session, {strays} outside"
+            f"bar{'s lie' if present > 1 else ' lies'} in a slot of a session, {outside} outside"
         )
         # Another zone puts bars of regular hours there, too, and leaves regular hours with few.
-        if held >= NEARLY_ALL * strays and present >= NEARLY_ALL * row["expected"]:
+        if elsewhere >= NEARLY_ALL * outside and present >= NEARLY_ALL * row["expected"]:
             notes.append(f"{text}, of them {row['places']}: --segments {row['segments']} gives these a slot")
         else:
             notes.append(
@@ -85,9 +83,9 @@ def misplaced_bars_notes(session: SessionData) -> list[str]:
 
 
 def bars_in_other_segments(snapshot: Snapshot) -> pl.DataFrame:
-    """Source bars per series in segments that are not chosen: `symbol, price_type, interval, held, places, segments`.
+    """Source bars per series in segments that are not chosen: `symbol, price_type, interval, rows, places, segments`.
 
-    `held` is their number, `places` says how many lie in which segment, `segments` is the option's value with these and
+    `rows` is their number, `places` says how many lie in which segment, `segments` is the option's value with these and
     the chosen ones, in the order of the calendar; segments with few of them are left out.
     """
     found = [pl.DataFrame(schema={**dict.fromkeys(("symbol", "price_type", "interval"), pl.String()), **ELSEWHERE})]
@@ -106,7 +104,7 @@ def bars_in_other_segments(snapshot: Snapshot) -> pl.DataFrame:
             .sort("series", pl.col("segment").replace_strict(order, return_dtype=pl.Int64))
         )
         summed = counted.group_by("series", maintain_order=True).agg(
-            pl.col("rows").sum().alias("held"),
+            pl.col("rows").sum(),
             pl.format("{} in {}", "rows", "segment").str.join(", ").alias("places"),
             pl.col("segment"),
         )
