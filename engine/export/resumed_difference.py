@@ -95,7 +95,7 @@ def restored_revision(snapshot: Snapshot, former: Dataset | None) -> int | None:
     last = former.exports.row(-1, named=True)
     if (last["store_id"], last["engine_version"]) != (snapshot.store_id, __version__):
         return None
-    now, before = snapshot.small_tables()["calendars"], former.scan("calendars").drop("revision").collect()
+    now, before = snapshot.calendar_table(), former.scan("calendars").drop("revision").collect()
     unknown = now.join(before, on=now.columns, how="anti", nulls_equal=True)
     return None if unknown.height else snapshot.restored.store_revision
 

@@ -645,7 +645,9 @@ def last_stamps(session: SessionData) -> dict[Subscription, dt.datetime]:
     stamps: dict[Subscription, dt.datetime] = {}
     for key, panel in snapshot.panels.items():
         if key.origin == "source":
-            last = with_series_names(panel.frame.group_by("series").agg(pl.col("ts").cast(TS).max()), snapshot.series)
+            extents = pl.concat([run.extent.select("series", pl.col("last_ts").cast(TS)) for run in panel.sorted_runs])
+            latest = extents.group_by("series").agg(pl.col("last_ts").max().alias("ts"))
+            last = with_series_names(latest, snapshot.series)
             for symbol, ts in last.group_by("symbol").agg(pl.col("ts").min()).iter_rows():
                 stream = Subscription(symbol, key.kind, key.interval)
                 stamps[stream] = min(ts, stamps.get(stream, ts))

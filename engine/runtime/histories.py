@@ -122,7 +122,7 @@ class Histories:
         )
         parts = []
         if len(new):
-            parts.append(rows_of_series(panel, new).filter(pl.col("session") < until))
+            parts.append(rows_of_series(panel, new, pl.col("session") < until))
         if until > held.until and len(known):
             parts.append(panel.where(is_known & pl.col("session").is_between(held.until, until, closed="left")))
         if again.height:

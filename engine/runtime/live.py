@@ -27,7 +27,7 @@ from engine.interval import Interval
 from engine.plugins import SOURCES as PLUGINS
 from engine.plugins import Plugin, plugin_named
 from engine.runtime.config import SOURCES, SessionConfig, revealed_options
-from engine.runtime.coordinator import SessionCoordinator, Step
+from engine.runtime.coordinator import Exporter, SessionCoordinator, Step
 from engine.runtime.deployments import exporter
 from engine.runtime.gap_filler import GapFiller, HistoryEndpoint
 from engine.runtime.options import CalendarMap
@@ -90,7 +90,12 @@ class LiveSession:
         self.source = InterruptibleStream(stream)
         grace = dt.timedelta(seconds=config.live.grace_seconds)
         self.coordinator = SessionCoordinator(
-            config, self.source, self._describe, self.session, exporter(config, self.clock), grace=grace
+            config,
+            self.source,
+            self._describe,
+            self.session,
+            self._scheduled(exporter(config, self.clock)),
+            grace=grace,
         )
         self.filler = GapFiller(self.session, config.gaps)
         self._endpoint = HistoryEndpoint(config.gaps.interval_seconds)
@@ -189,6 +194,17 @@ class LiveSession:
     def remove_symbol(self, symbol: str) -> bool:
         """Unsubscribe a symbol and delete it with all its rows; False if the session does not have it."""
         return self.coordinator.remove_symbol(one_name("symbol", symbol))
+
+    def _scheduled(self, export: Exporter | None) -> Exporter | None:
+        """The exporter, for whose revision the first retries of new gaps are scheduled before: the next process goes on with them."""
+        if export is None:
+            return None
+
+        def schedule_and_export(session: SessionData) -> int:
+            self.filler.due(self.clock.now(), ask=False)
+            return export(session)
+
+        return schedule_and_export
 
     def _describe(self, symbol: str) -> SymbolSessionData:
         """Registration of a symbol: mapped calendar (ParameterError if none), configured segments and source name."""

@@ -21,11 +21,12 @@ def without(series: pl.Series, others: pl.Series) -> pl.Series:
     return series.filter(~series.is_in(others.implode())) if len(others) else series
 
 
-def rows_of_series(panel: Panel, series: pl.Series) -> pl.DataFrame:
-    """All rows of the given series of a panel: one slice each for up to 64 series, else one filter pass."""
+def rows_of_series(panel: Panel, series: pl.Series, test: pl.Expr | None = None) -> pl.DataFrame:
+    """Rows of the given series of a panel that pass `test` (if any): one slice each for up to 64 series, else one filter pass."""
     if len(series) <= FEW_SERIES:
-        return panel.of_series(series.to_list())
-    return panel.where(pl.col("series").is_in(series.implode()))
+        return panel.of_series(series.to_list(), test)
+    is_wanted = pl.col("series").is_in(series.implode())
+    return panel.where(is_wanted if test is None else test & is_wanted)
 
 
 def visible_bars(snapshot: Snapshot, key: PanelKey, rows: pl.DataFrame, columns: Iterable[str]) -> pl.DataFrame:

@@ -314,12 +314,16 @@ class Snapshot(PanelState, SessionState, Summarized):
             "rejects": pl.concat([empty(REJECTS), *self.rejects]),
         }
 
-    def small_tables(self) -> dict[str, pl.DataFrame]:
-        """Dict of the tables `sessions`, `calendars` and `symbols`, whose size does not depend on the rows."""
+    def calendar_table(self) -> pl.DataFrame:
+        """`calendars` table: provider, version, zone and overrides of each calendar."""
         # By the code that symbols and sessions name: a calendar file's own may be another.
         calendars = [(code, c.provider, c.version, c.zone, c.overrides_hash) for code, c in self.calendars.items()]
+        return pl.DataFrame(calendars, schema=dict.fromkeys(CALENDARS_VIEW, pl.String), orient="row")
+
+    def small_tables(self) -> dict[str, pl.DataFrame]:
+        """Dict of the tables `sessions`, `calendars` and `symbols`, whose size does not depend on the rows."""
         return {
             "sessions": self.sessions(),
-            "calendars": pl.DataFrame(calendars, schema=dict.fromkeys(CALENDARS_VIEW, pl.String), orient="row"),
+            "calendars": self.calendar_table(),
             "symbols": self.symbol_table(),
         }

@@ -320,13 +320,11 @@ class Process:
         # Retries are made after the revision of their step.
         is_lost = any(self.written < over <= at for over in self.world.lost)
         has_asked = any(self.written <= one <= at for one in self.feed.asked_at)
-        # So is the time of a first retry, which is not made any more when the session is over, or has no other step.
+        # The time of a first retry is set by the step that sees the gap: the process knows it alone until a revision has it.
         has_scheduled = any(
-            not any(at + STEP <= one < end for one in self.world.steps)
-            and over <= at
-            and any(self.written <= one < at and over <= one for one in self.world.steps)
+            any(self.written < one < at and over <= one < end for one in self.world.steps)
+            and not any(over <= one <= self.written for one in self.world.steps)
             for over, end in self.world.absent
-            if not any(over <= one < self.written for one in self.world.steps)
         )
         has_heard = any(self.written < one <= at for one in self.world.events)
         return is_lost or has_asked or has_scheduled or has_heard

@@ -271,6 +271,15 @@ def test_gap_that_is_filled_in_part_shows_that_part_as_filled(tmp_path: Path) ->
     assert again.live.filler.filled.height == 1
 
 
+def test_revision_that_first_has_a_gap_says_when_it_is_asked_for(tmp_path: Path) -> None:
+    morning = launched(tmp_path / "out", -5)
+    morning.stream.push(bars("A", [minute for minute in range(30) if minute != 10]))
+    morning.at(30)  # killed after this step: the next process has the revision alone
+    waits = dt.timedelta(seconds=morning.live.config.gaps.interval_seconds)
+    gaps = scanned(tmp_path / "out", "gaps")
+    assert gaps.select("bar_count", "retry_count", "next_retry").rows() == [(1, 0, OPEN + 30 * MINUTE + waits)]
+
+
 def test_gaps_that_are_due_together_are_one_request() -> None:
     morning = Morning()
     morning.live.start()
