@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -24,9 +25,9 @@ from pathlib import Path
 from statistics import median
 
 import polars as pl
-from deltalake import DeltaTable
 from engine.errors import EngineError
 from engine.export.dataset import STAGING, Dataset, open_dataset
+from engine.export.delta_table import log_entries
 from engine.export.maintenance.verify import verify
 from engine.export.maintenance.verify_findings import try_reading
 from engine.export.tables import DATA_TABLES
@@ -41,6 +42,7 @@ KINDS = ("full re-export", "incremental export")
 SEED = 2024
 EXPORTS_PER_CHILD = 2
 KILLS_PER_TARGET = 20  # also the very first export of a target is killed, and one that makes checkpoints
+KILLS_PER_LINE = 5  # of progress
 START_SECONDS = 120.0
 FIRST_GUESS_SECONDS = 0.4
 
@@ -101,29 +103,47 @@ class _Tally:
         return Line(f"kill -9 at a random instant, {kind}", self.times, self.counts.total(), seen, first(self.failures))
 
 
-def kill_exports(folder: Path, kills: int, where: str = "") -> list[Line]:
+def kill_exports(folder: Path, kills: int, where: str = "", kills_per_target: int = KILLS_PER_TARGET) -> list[Line]:
     """Kill so many exports, every second one a full one; `where` they go is said in the lines.
+
+    Prints the state to standard error after every few kills.
 
     Parameters
     ----------
     folder : Path
         Empty; filled with exports.
     kills : int
+    where : str
+    kills_per_target : int
+        After so many a target has the first revision again: what checks it grows with the revisions.
     """
     chance, chronicle = random.Random(SEED), Chronicle()  # noqa: S311
     tallies = {kind: _Tally() for kind in KINDS}
-    seconds = [FIRST_GUESS_SECONDS]
+    seconds, begin = [FIRST_GUESS_SECONDS], time.perf_counter()
     spare = _Child.start()
     for number in range(kills):
         child, kind = spare, KINDS[number % 2]
         if number + 1 < kills:
             spare = _Child.start()
-        target = folder / f"out-{number // KILLS_PER_TARGET}"
+        target = folder / f"out-{number // kills_per_target}"
         share = chance.uniform(0, EXPORTS_PER_CHILD)
         _kill_one(child, chronicle, target, share * median(seconds[-9:]), tallies[kind], full=kind == KINDS[0])
         skip = number % 4 < 2
         seconds.append(_check_next(chronicle, target, tallies[kind], full=kind == KINDS[0], skip=skip))
+        if (number + 1) % KILLS_PER_LINE == 0:
+            _print_progress(number + 1, kills, tallies.values(), time.perf_counter() - begin)
     return [tally.line(f"{kind}{where}") for kind, tally in tallies.items() if tally.times]
+
+
+def _print_progress(done: int, kills: int, tallies: Iterable[_Tally], taken: float) -> None:
+    inside, between, wrong = (
+        sum(counted)
+        for counted in zip(*((tally.inside, tally.between, tally.counts.total()) for tally in tallies), strict=True)
+    )
+    told = (
+        f"{done} of {kills} kills in {taken:.0f} s: {inside} inside an export, {between} between commits, {wrong} wrong"
+    )
+    print(told, file=sys.stderr, flush=True)
 
 
 def _export_all(line: Connection) -> None:
@@ -221,7 +241,7 @@ def _is_ahead(dataset: Dataset) -> bool:
 
 
 def _head(table: Path) -> int:
-    return int(DeltaTable(str(table), storage_options=_options(table)).version())
+    return max(log_entries(table))
 
 
 def _heads(target: Path) -> dict[str, pl.DataFrame]:

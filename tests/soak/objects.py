@@ -15,10 +15,12 @@ from tests.object_store import BUCKET, environment, serve_objects
 from tests.soak.kills import kill_exports
 from tests.soak.report import Line
 
+KILLS_PER_TARGET = 10  # about twenty revisions, so that there is a checkpoint
+
 
 def kill_stored_exports(folder: Path, kills: int) -> list[Line]:
     """Kill so many exports in a store, every second one a full one; the folder stays empty."""
     del folder
     with serve_objects() as address:
         os.environ.update(environment(address))
-        return kill_exports(ObjectPath(f"s3://{BUCKET}"), kills, ", in an object store")
+        return kill_exports(ObjectPath(f"s3://{BUCKET}"), kills, ", in an object store", KILLS_PER_TARGET)
