@@ -16,6 +16,7 @@ import functools
 import os
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path, PosixPath
 from typing import Any, NamedTuple, NoReturn
 
@@ -34,6 +35,16 @@ class ObjectStat(NamedTuple):
     st_mtime: float
     st_mtime_ns: int
     tag: str
+
+
+class SeenObject(NamedTuple):
+    """State of an object, and its content where that was fetched."""
+
+    stat: ObjectStat
+    content: bytes | None = None
+
+
+_seen: ContextVar[Mapping[str, SeenObject]] = ContextVar("seen", default={})  # noqa: B039 - never written to
 
 
 class ObjectPath(PosixPath):
@@ -87,6 +98,9 @@ class ObjectPath(PosixPath):
     def stat(self, *, follow_symlinks: bool = True) -> ObjectStat:  # type: ignore[override]
         """Size and time of an object; FileNotFoundError for a prefix, or where there is nothing."""
         del follow_symlinks
+        seen = _seen.get().get(str(self))
+        if seen is not None:
+            return seen.stat
         with store_errors(self):
             return _stat_of(_obstore().head(_store(self.bucket), self.key))
 
@@ -117,6 +131,9 @@ class ObjectPath(PosixPath):
 
     def read_bytes(self) -> bytes:
         """Content of the object; FileNotFoundError when there is none."""
+        seen = _seen.get().get(str(self))
+        if seen is not None and seen.content is not None:
+            return seen.content
         with store_errors(self):
             return bytes(_obstore().get(_store(self.bucket), self.key).bytes())
 
@@ -153,6 +170,10 @@ class ObjectPath(PosixPath):
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the object's bytes, a piece at a time, of one request."""
+        seen = _seen.get().get(str(self))
+        if seen is not None and seen.content is not None:
+            yield seen.content
+            return
         with store_errors(self):
             content = _obstore().get(_store(self.bucket), self.key)
             for piece in content.stream():
@@ -198,6 +219,16 @@ class ObjectPath(PosixPath):
     def rglob(self, pattern: str) -> Generator[ObjectPath, None, None]:
         """Yield the objects at any depth below whose name is like the pattern; their prefixes are left out."""
         return (path for path, _ in self.walk_objects() if fnmatch.fnmatchcase(path.name, pattern))
+
+
+@contextmanager
+def seen_objects(seen: Mapping[str, SeenObject]) -> Iterator[None]:
+    """Let paths of this thread answer from what was seen, by URL, within the block; others ask the store."""
+    token = _seen.set(seen)
+    try:
+        yield
+    finally:
+        _seen.reset(token)
 
 
 def sized(path: Path, size: int) -> Path:

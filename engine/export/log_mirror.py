@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import ExportError
-from engine.storage import ObjectPath
+from engine.storage import ObjectPath, SeenObject
 
 LOG = "_delta_log"
 FETCHES = 16  # at once
@@ -220,6 +220,24 @@ def holds(path: ObjectPath, content: bytes) -> bool:
         return path.read_bytes() == content
     except FileNotFoundError:
         return False
+
+
+def seen_export(target: ObjectPath) -> dict[str, SeenObject]:
+    """Objects of an export by URL as one list shows them; log entries and checkpoints with content, fetched anew."""
+    forget_logs(target)
+    seen, logs = {}, dict[ObjectPath, list[str]]()
+    for path, stat in target.walk_objects():
+        seen[str(path)] = SeenObject(stat)
+        if path.parent.name == LOG and (_ENTRY.fullmatch(path.name) or _CHECKPOINT.fullmatch(path.name)):
+            logs.setdefault(ObjectPath(path.parent.parent), []).append(path.name)
+    for table, names in logs.items():
+        with suppress(FileNotFoundError):  # a vacuum at the same time; the rest is asked for one by one
+            fetch(table, names)
+        for name in names:
+            url, here = str(table / LOG / name), _folder(table) / LOG / name
+            if here.is_file():
+                seen[url] = seen[url]._replace(content=here.read_bytes())
+    return seen
 
 
 def forget_logs(target: ObjectPath) -> None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,8 @@ from engine.store.placement import axis_around
 
 ROWS_PER_RANGE = 1 << 21
 MOST_GROUPS_READ = 64
+EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
+DAY_IN_UNITS = {"milliseconds": 86_400_000, "microseconds": 86_400_000_000, "nanoseconds": 86_400_000_000_000}
 MAY_BE_ABSENT = ("volume", "size", "vwap", "trades")
 
 
@@ -91,9 +94,18 @@ def dates_in_footer(path: Path | RemoteFile) -> tuple[dt.date, dt.date] | None:
     step = max(1, meta.num_row_groups // MOST_GROUPS_READ)
     groups = [meta.row_group(at) for at in range(0, meta.num_row_groups, step)]
     statistics = [group.column(at).statistics for group in groups for at in range(group.num_columns)]
-    edges = [edge for one in statistics if one is not None and one.has_min_max for edge in (one.min, one.max)]
-    stamps = [edge.date() for edge in edges if isinstance(edge, dt.datetime)]
+    stamps = [day for one in statistics if one is not None and one.has_min_max for day in dates_in_statistics(one)]
     return (min(stamps), max(stamps)) if stamps else None
+
+
+def dates_in_statistics(statistics: pq.Statistics) -> list[dt.date]:
+    """Dates (UTC) of the least and the greatest stamp of a chunk; empty for other types, and past the year 9999."""
+    # Of the integers that the footer holds: their conversion by PyArrow imports pandas, which takes a second.
+    if statistics.logical_type.type != "TIMESTAMP" or statistics.physical_type != "INT64":
+        return []
+    per_day = DAY_IN_UNITS[json.loads(statistics.logical_type.to_json())["timeUnit"]]
+    days = (EPOCH_ORDINAL + raw // per_day for raw in (statistics.min_raw, statistics.max_raw))
+    return [dt.date.fromordinal(day) for day in days if 0 < day <= dt.date.max.toordinal()]
 
 
 def read_footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, str]:

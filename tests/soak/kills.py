@@ -24,6 +24,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from statistics import median
 
+import obstore.store  # noqa: F401 - loaded at first use else, which a child would be killed in
 import polars as pl
 from engine.errors import EngineError
 from engine.export.dataset import STAGING, Dataset, open_dataset

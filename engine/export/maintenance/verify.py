@@ -33,7 +33,7 @@ from engine.export.delta_table import DataFile
 from engine.export.file_statistics import differing_statistics, row_count
 from engine.export.folders import folder_groups, folders_of_rows, may_lie_in
 from engine.export.log_copies import COPIES, read_copies
-from engine.export.log_mirror import forget_logs
+from engine.export.log_mirror import seen_export
 from engine.export.maintenance.agreement import cross_table_findings
 from engine.export.maintenance.content_batches import faulty_groups
 from engine.export.maintenance.log_sums import altered_log_files
@@ -43,7 +43,7 @@ from engine.export.revision_history import pinned_files
 from engine.export.share_place import SHARES
 from engine.export.tables import ADDED, KEYS, LATER, SORT, TABLES, sorted_rows
 from engine.publish import file_sha256
-from engine.storage import ObjectPath, sized
+from engine.storage import ObjectPath, seen_objects, sized
 
 CHUNK_BYTES = 1 << 20
 # With one of these a file's rows cannot be compared with other tables.
@@ -76,7 +76,12 @@ def verify(target: Path, revision: int | None = None, *, quick: bool = False) ->
     """
     target = location_of("target", target)
     if isinstance(target, ObjectPath):
-        forget_logs(target)  # what the store has now is looked at
+        with seen_objects(seen_export(target)):  # what the store has now
+            return _verify(target, revision, quick=quick)
+    return _verify(target, revision, quick=quick)
+
+
+def _verify(target: Path, revision: int | None, *, quick: bool) -> pl.DataFrame:
     if not any((target / name / delta_table.LOG).is_dir() for name in TABLES):
         raise ExportError(f"{target}: is no export (it has no table with a log); valid: a folder that `--export` wrote")
     try:
