@@ -51,6 +51,21 @@ def proxy(store, object_server, monkeypatch):
         yield running
 
 
+def test_verify_asks_for_each_log_file_once_and_for_what_is_listed_no_more(store, proxy):
+    for number in (1, 2):
+        put(generation(number), store)
+    proxy.forget()
+    assert verify(store).is_empty()
+    read = [one for one in proxy.asked if one.method == "GET" and not one.is_list and one.status < 300]
+    logs = Counter(one.path for one in read if COMMITS in one.path)
+    assert set(logs.values()) == {1}, logs
+    assert sum(one.method == "HEAD" for one in proxy.asked) < 5
+    gone = open_dataset(store).files("bars")[0]
+    location_of("target", str(gone)).unlink()
+    assert "exists" in verify(store)["check_name"].to_list()
+    assert "exists" in verify(store, quick=True)["check_name"].to_list()
+
+
 def test_throttled_requests_are_repeated(store, proxy):
     proxy.faults = Faults(throttle=lambda number, *_: number % 4 == 0)
     for number in (1, 2):
