@@ -94,7 +94,9 @@ class OtherCalendars:
 def conventions(
     profile: pl.DataFrame, segments: pl.DataFrame, zone: str, others: OtherCalendars | None = None
 ) -> pl.DataFrame:
-    """Return `clock`, `calendar`, `stamp`, `interval` findings; no `stamp` for series with either of the first two.
+    """Return `clock`, `calendar`, `stamp`, `interval` findings.
+
+    Of series with either of the first two, `stamp` tells only stamps between whole minutes.
 
     Parameters
     ----------
@@ -114,8 +116,7 @@ def conventions(
         hours by which stamps are late, of `stamp` the steps.
     """
     found, doubtful = clock_findings(profile, segments, zone, others or OtherCalendars())
-    rest = profile.join(doubtful, on=list(SERIES), how="anti")
-    return pl.concat([found, stamp_findings(rest), interval_findings(profile)])
+    return pl.concat([found, stamp_findings(profile, doubtful=doubtful), interval_findings(profile)])
 
 
 def clock_findings(
@@ -313,7 +314,7 @@ def clock_finding(named: Named, fitted: Fit, at: list[int], moved: Floats, zone:
         "severity": "error",
         "count": rows,
         "value": shift,
-        "message": f"Stamps are {abs(shift):g} hour{'s' if abs(shift) != 1 else ''} {'late' if shift > 0 else 'early'}: {what}.",
+        "message": f"Stamps are {hours_in_words(shift)} {'late' if shift > 0 else 'early'}: {what}.",
         "evidence": (
             f"As stamped, {fitted.inside[g, NO_SHIFT]:.1%} of the {what_of} lies in sessions, moved by {-shift:+g} h "
             f"{fitted.inside[g, best]:.1%}; the busiest quarter of an hour begins at {busiest_local_time(fitted, g)} {zone} as "
@@ -474,18 +475,24 @@ def lags_of(measured: JudgeInput) -> pl.DataFrame:
     return lags_against_others(measured.frames["large_moves"])
 
 
+def hours_in_words(hours: float) -> str:
+    """A number of hours without its sign: `1 hour`, `5.5 hours`."""
+    return f"{abs(hours):g} hour{'' if abs(hours) == 1 else 's'}"
+
+
 def lag_finding(row: Row, zone: str) -> Row:
     """Build the `clock` error of a series that moves hours after, or before, the others; `value` is the hours late."""
     hours = row["lag"] / 3600
     what, remedy = diagnose_shift(dict.fromkeys(row["offset"], hours), zone)
+    size = hours_in_words(hours)
     return {
         **{name: row[name] for name in SERIES},
         "check_name": "clock",
         "severity": "error",
         "count": row["moves"],
         "value": hours,
-        "message": f"Stamps are {abs(hours):g} hours {'late' if hours > 0 else 'early'}: {what}.",
-        "evidence": lag_evidence(row, f"{abs(hours):g} hours"),
+        "message": f"Stamps are {size} {'late' if hours > 0 else 'early'}: {what}.",
+        "evidence": lag_evidence(row, size),
         "remedy": remedy,
     }
 
@@ -546,11 +553,10 @@ class StampCheck(BarCheck):
     finds_misplaced = moves_by_steps = True
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
-        """Return `stamp` findings where the calendar fits: 1 to 3 steps off at edges, round times, or against other series."""
+        """Return `stamp` findings: between whole minutes; where the calendar fits, 1 to 3 steps off, by edges or other series."""
         _, doubtful = measured.once(clock_and_calendar_findings)
-        profile = measured.frames["clock_profile"].join(doubtful, on=list(SERIES), how="anti")
         sums = measured.frames["round_times"]
-        found = stamp_findings(profile, sums)
+        found = stamp_findings(measured.frames["clock_profile"], sums, doubtful)
         near = measured.once(lags_of).filter(pl.col("lag").abs() < HALF_HOUR)
         near = near.join(found, on=list(SERIES), how="anti", maintain_order="left")
         near = near.join(round_as_stamped(sums), on=list(SERIES), how="anti", maintain_order="left")

@@ -44,11 +44,14 @@ RUNGS = (60, 30, 15, 5, 1)
 Row = dict[str, Any]
 
 
-def stamp_findings(profile: pl.DataFrame, round_sums: pl.DataFrame | None = None) -> pl.DataFrame:
+def stamp_findings(
+    profile: pl.DataFrame, round_sums: pl.DataFrame | None = None, doubtful: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """A `stamp` per intraday series with one second in all stamps, or stamps a step or a few off by edges or round times.
 
     Where full and half hours (`round_sums`, of `round_times.ROUND_TIMES`) are the most active as stamped, no edge speaks against it;
-    where the bars 1 to 3 steps beside them are, stamps are so far off, with less of a score if the edges agree.
+    where the bars 1 to 3 steps beside them are, stamps are so far off, with less of a score if the edges agree. Edges and
+    round times say nothing of `doubtful` series (`SERIES`), whose zone or calendar is wrong.
     """
     series, opens = facet_of_series(profile, "after_open", 2 * NEAR_STEPS + 1, NEAR_STEPS)
     _, closes = facet_of_series(profile, "after_close", 2 * NEAR_STEPS + 1, NEAR_STEPS)
@@ -69,8 +72,9 @@ def stamp_findings(profile: pl.DataFrame, round_sums: pl.DataFrame | None = None
     beside_edges = lags_by_series(round_lags(sums, LEAST_BESIDE_EDGES, LEAST_BESIDE_EDGES))
     alone = lags_by_series(round_lags(sums))
     rows: list[Row] = []
+    no_edges = set() if doubtful is None else set(doubtful.select(list(SERIES)).iter_rows())
     for at, named in enumerate(series.iter_rows()):
-        if not Interval.parse(named[2]).is_intraday or second[at] >= 0 or named in right:
+        if not Interval.parse(named[2]).is_intraday or second[at] >= 0 or named in right or named in no_edges:
             continue
         counts = (open_edges[at, 0], close_edges[at, 0])
         if early[at] and is_step_early(opens[at], closes[at], peaks[at], ends[at], *counts):
@@ -85,7 +89,9 @@ def stamp_findings(profile: pl.DataFrame, round_sums: pl.DataFrame | None = None
         elif named in beside_edges and do_edges_agree(beside_edges[named]["lag"], opens[at], closes[at]):
             rows.append(round_finding(beside_edges[named]))
     rows += [
-        within_finding(named, int(second[at]), opens[at], close_edges[at, 0], closes[at])
+        within_finding(
+            named, int(second[at]), opens[at], close_edges[at, 0] if named not in no_edges else 0.0, closes[at]
+        )
         for at, named in enumerate(series.iter_rows())
         if second[at] >= 0
     ]

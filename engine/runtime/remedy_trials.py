@@ -20,7 +20,7 @@ from engine.audit.survey import CheckedAxis, Survey
 from engine.calendars.providers import calendar
 from engine.checks.calendar_check import IN_SESSION, ORDINARY_REMEDY, UNSCHEDULED_ROWS
 from engine.checks.check import SERIES
-from engine.checks.remedies import alternatives_of, options_of, shift_option
+from engine.checks.remedies import alternatives_of, any_of, options_of, shift_option
 from engine.errors import EngineError
 from engine.interval import Interval
 from engine.runtime.options import CalendarMap, LoadOptions
@@ -117,11 +117,13 @@ def with_tried_remedies(found: pl.DataFrame, trials: Trials) -> pl.DataFrame:
         Of the checks; those that propose no option stay as they are.
     trials : Trials
     """
-    proposing = [
-        (at, row)
-        for at, row in enumerate(found.iter_rows(named=True))
-        if any(map(options_of, alternatives_of(row["remedy"])))
-    ]
+    proposing = with_joint_remedies(
+        [
+            (at, row)
+            for at, row in enumerate(found.iter_rows(named=True))
+            if any(map(options_of, alternatives_of(row["remedy"])))
+        ]
+    )
     groups: dict[tuple[str, str, str], list[tuple[int, Row]]] = {}
     for at, row in proposing:
         groups.setdefault((row["check_name"], row["interval"], row["remedy"]), []).append((at, row))
@@ -136,6 +138,30 @@ def with_tried_remedies(found: pl.DataFrame, trials: Trials) -> pl.DataFrame:
         said |= tried_group(check, alternatives, members, trials)
     rows = [said.get(at, row) for at, row in enumerate(found.iter_rows(named=True))]
     return pl.DataFrame(rows, schema=found.schema, orient="row") if said else found
+
+
+def with_joint_remedies(proposing: Sequence[tuple[int, Row]]) -> list[tuple[int, Row]]:
+    """Findings, by number, of series with two faults of stamps: before their own remedies, the two findings' together.
+
+    Either remedy alone leaves the other fault, and so seems not to help.
+    """
+    clocks, stamps = (
+        {tuple(row[name] for name in KEY): row["remedy"] for _, row in proposing if row["check_name"] == check}
+        for check in ("clock", "stamp")
+    )
+    joint = {
+        series: [
+            f"{stamp} {clock}"
+            for stamp in alternatives_of(stamps[series])
+            for clock in alternatives_of(clocks[series])
+            if options_of(stamp) and options_of(clock) and not set(options_of(stamp)) & set(options_of(clock))
+        ]
+        for series in stamps.keys() & clocks.keys()
+    }
+    return [
+        (at, row | {"remedy": any_of(*joint.get(tuple(row[name] for name in KEY), []), row["remedy"])})
+        for at, row in proposing
+    ]
 
 
 def tried_group(

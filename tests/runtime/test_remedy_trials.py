@@ -94,6 +94,28 @@ def test_printed_command_mends_the_fault(fault, tmp_path, monkeypatch, capsys) -
     assert [one["message"] for one in again if one["severity"] != "info"] == []
 
 
+@pytest.mark.parametrize(
+    ("form", "options", "remedy"),
+    [
+        (ZONED, [], "--stamp end-inclusive --shift=-4h"),
+        (NAIVE, ["--timezone", "America/New_York"], "--stamp end-inclusive --timezone UTC"),
+    ],
+)
+def test_two_faults_of_stamps_have_one_command_that_mends_both(
+    form, options, remedy, tmp_path, monkeypatch, capsys
+) -> None:
+    """Four hours late (UTC read as New York's time, or converted twice), and each stamp at the last second of its bar."""
+    hours = 4 if form == ZONED else 0
+    folder = write(tmp_path / "data", late(hours=hours, seconds=59), form)
+    words = ["audit", str(folder), "--calendar", "XNYS", *options]
+    errors = [one for one in audited(words, monkeypatch, capsys) if one["severity"] == "error"]
+    assert sorted(one["check_name"] for one in errors) == ["clock", "stamp"]
+    assert [one["remedy"].partition(" (")[0] for one in errors] == [remedy, remedy]
+    ((_, command), *_) = corrected_commands(remedy, words)
+    again = audited(shlex.split(command)[1:], monkeypatch, capsys)
+    assert [one["message"] for one in again if one["severity"] != "info"] == []
+
+
 @pytest.mark.parametrize(("factor", "last"), [(100.0, 5), (0.01, 9)])
 def test_another_unit_has_no_option_and_its_remedy_mends_it(factor, last, tmp_path) -> None:
     rows = bars(1)
