@@ -129,11 +129,15 @@ class ObjectPath(PosixPath):
         """False: stores have no links."""
         return False
 
+    def _seen_content(self) -> bytes | None:
+        seen = _seen.get().get(str(self))
+        return None if seen is None else seen.content
+
     def read_bytes(self) -> bytes:
         """Content of the object; FileNotFoundError when there is none."""
-        seen = _seen.get().get(str(self))
-        if seen is not None and seen.content is not None:
-            return seen.content
+        content = self._seen_content()
+        if content is not None:
+            return content
         with store_errors(self):
             return bytes(_obstore().get(_store(self.bucket), self.key).bytes())
 
@@ -170,9 +174,9 @@ class ObjectPath(PosixPath):
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the object's bytes, a piece at a time, of one request."""
-        seen = _seen.get().get(str(self))
-        if seen is not None and seen.content is not None:
-            yield seen.content
+        seen = self._seen_content()
+        if seen is not None:
+            yield seen
             return
         with store_errors(self):
             content = _obstore().get(_store(self.bucket), self.key)

@@ -31,7 +31,7 @@ from engine.runtime.known_slots import off_grid_slots, with_refused_slots
 from engine.runtime.options import LoadOptions
 from engine.runtime.remote_files import RemoteFile, remote_metadata
 from engine.runtime.store_survey import counters_of_series, measured_rows
-from engine.schema import REJECTS, ROWS, empty
+from engine.schema import FIRST_DAY, LAST_DAY, PER_DAY, REJECTS, ROWS, empty
 from engine.sources.batch import Batch
 from engine.sources.frames import read_parquet_rows
 from engine.sources.resolution import UNTOLD
@@ -44,8 +44,8 @@ from engine.store.placement import axis_around
 
 ROWS_PER_RANGE = 1 << 21
 MOST_GROUPS_READ = 64
-EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
-DAY_IN_UNITS = {"milliseconds": 86_400_000, "microseconds": 86_400_000_000, "nanoseconds": 86_400_000_000_000}
+EPOCH = dt.date(1970, 1, 1)
+TIME_UNITS = {"milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}  # of a footer
 MAY_BE_ABSENT = ("volume", "size", "vwap", "trades")
 
 
@@ -103,9 +103,9 @@ def dates_in_statistics(statistics: pq.Statistics) -> list[dt.date]:
     # Of the integers that the footer holds: their conversion by PyArrow imports pandas, which takes a second.
     if statistics.logical_type.type != "TIMESTAMP" or statistics.physical_type != "INT64":
         return []
-    per_day = DAY_IN_UNITS[json.loads(statistics.logical_type.to_json())["timeUnit"]]
-    days = (EPOCH_ORDINAL + raw // per_day for raw in (statistics.min_raw, statistics.max_raw))
-    return [dt.date.fromordinal(day) for day in days if 0 < day <= dt.date.max.toordinal()]
+    per_day = PER_DAY[TIME_UNITS[json.loads(statistics.logical_type.to_json())["timeUnit"]]]
+    days = (raw // per_day for raw in (statistics.min_raw, statistics.max_raw))
+    return [EPOCH + dt.timedelta(days=day) for day in days if FIRST_DAY <= day <= LAST_DAY]
 
 
 def read_footer(path: Path | RemoteFile) -> tuple[pq.FileMetaData, Path | str, str]:

@@ -2,13 +2,13 @@
 
     python -m tests.soak [--kills N] [--object-kills N] [--sizes N] [--truncations N] [--flips N]
                              [--seconds N] [--disconnects N] [--inputs N] [--session-seconds N] [--restarts N]
-                             [--week SYMBOLS] [--json PATH]
+                             [--week N] [--json PATH]
 
 Prints one line per kind of fault: how often it was injected, how often the outcome was wrong, what was seen, and what
 that bounds: 0 in N means a rate below 3 / N with 95 % confidence, for faults drawn as these were. Exits with 1 when anything
-was torn, mixed, lost, left behind or missed. Where a count is given, kinds without one are left out, as a count
-of 0 leaves one out. What is hurt, and where, is the same in every run;
-at which instruction a kill arrives is not, and the more instants are tried the better.
+was torn, mixed, lost, left behind or missed. A count of 0 leaves a kind out; where one above 0 is given, so are all kinds
+without one. What is hurt, and where, is the same in every run; at which instruction a kill arrives is not, and the more
+instants are tried the better.
 
 `kills`, `objects`, `disk`, `damage`, `readers`, `disconnects`, `inputs`, `session`, `restarts` and `week` inject one kind of fault each; `story` makes what is exported.
 """
@@ -41,19 +41,19 @@ KINDS = {
     "restarts": ("tests.soak.restarts", "restart_sessions", ("restarts",)),
     "week": ("tests.soak.week", "week", ("week",)),
 }
-# Without any count.
-DEFAULTS = {
-    "kills": 200,
-    "object_kills": 200,
-    "sizes": 20,
-    "truncations": 500,
-    "flips": 500,
-    "seconds": 60,
-    "disconnects": 1_000,
-    "session_seconds": 60,
-    "inputs": 20_000,
-    "restarts": 500,
-    "week": 8_000,
+# How many without any count, and of what.
+COUNTS = {
+    "kills": (200, "kill -9 of exports"),
+    "object_kills": (200, "kill -9 of exports in a store"),
+    "sizes": (20, "full disks per exporter"),
+    "truncations": (500, "shortened files"),
+    "flips": (500, "turned bits"),
+    "seconds": (60, "seconds of readers under a writer"),
+    "disconnects": (1_000, "disconnects of a live stream"),
+    "session_seconds": (60, "seconds of threads on one session"),
+    "inputs": (20_000, "mutated input files per format"),
+    "restarts": (500, "histories of a live session"),
+    "week": (8_000, "symbols of a market followed for a week"),
 }
 
 
@@ -79,7 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> list[Line]:
     lines: list[Line] = []
-    given = {name: count for name in DEFAULTS if (count := getattr(options, name)) is not None} or DEFAULTS
+    given = {name: count for name in COUNTS if (count := getattr(options, name)) is not None}
+    if not any(given.values()):
+        given = {name: default for name, (default, _) in COUNTS.items()} | given
     with tempfile.TemporaryDirectory(prefix="engine-soak-") as folder:
         for kind, (module, function, counts) in KINDS.items():
             wanted = [given.get(name, 0) for name in counts]
@@ -95,17 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.soak", description="See the docstring of tests/soak/__main__.py."
     )
-    parser.add_argument("--kills", type=_count, metavar="N", help="kill -9 of exports (default 200)")
-    parser.add_argument("--object-kills", type=_count, metavar="N", help="kill -9 of exports in a store (default 200)")
-    parser.add_argument("--sizes", type=_count, metavar="N", help="full disks per exporter (default 20)")
-    parser.add_argument("--truncations", type=_count, metavar="N", help="shortened files (default 500)")
-    parser.add_argument("--flips", type=_count, metavar="N", help="turned bits (default 500)")
-    parser.add_argument("--seconds", type=_count, metavar="N", help="of readers under a writer (default 60)")
-    parser.add_argument("--disconnects", type=_count, metavar="N", help="of a live stream (default 1000)")
-    parser.add_argument("--session-seconds", type=_count, metavar="N", help="of threads on one session (default 60)")
-    parser.add_argument("--inputs", type=_count, metavar="N", help="mutated input files per format (default 20000)")
-    parser.add_argument("--restarts", type=_count, metavar="N", help="histories of a live session (default 500)")
-    parser.add_argument("--week", type=_count, metavar="SYMBOLS", help="of a market followed for a week (default 8000)")
+    for name, (default, what) in COUNTS.items():
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=_count, metavar="N", help=f"{what} (default {default})")
     parser.add_argument("--json", default="", metavar="PATH", help="also write the lines there")
     return parser
 

@@ -8,6 +8,7 @@ of the session that starts is included where it is due. Exits with 1 when the ba
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import subprocess
@@ -26,25 +27,29 @@ MISSED = 17  # minutes
 STRIDE = 60  # minutes between two steps of the process before, which are not measured
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Export a market up to the middle of its last session in one process, then start and measure in another."""
-    if words[0] == "--child":
-        what, target, *numbers = words[1:]
-        market = Market(*map(int, numbers))
-        return {"export": export, "start": start}[what](market, Path(target))
+    options = _parser().parse_args(arguments)
+    market = Market(options.symbols, options.sessions)
+    if options.step:
+        return {"export": export, "start": start}[options.step](market, options.target)
     with tempfile.TemporaryDirectory(prefix="engine-start-") as folder:
-        for what in ("export", "start"):
-            command = [
-                sys.executable,
-                "-m",
-                "tests.soak.market_start",
-                "--child",
-                what,
-                str(Path(folder) / "out"),
-                *words,
-            ]
-            subprocess.run(command, check=True, cwd=ROOT)
+        of_child = [str(options.symbols), str(options.sessions), "--target", str(Path(folder) / "out"), "--step"]
+        for step in ("export", "start"):
+            command = [sys.executable, "-m", "tests.soak.market_start", *of_child, step]
+            done = subprocess.run(command, check=False, cwd=ROOT)
+            if done.returncode:
+                return done.returncode
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.market_start")
+    parser.add_argument("symbols", type=int, help="of the market")
+    parser.add_argument("sessions", type=int, help="of its history, the last one half done")
+    parser.add_argument("--step", choices=("export", "start"), help=argparse.SUPPRESS)
+    parser.add_argument("--target", type=Path, help=argparse.SUPPRESS)
+    return parser
 
 
 def middle(market: Market) -> int:
@@ -89,4 +94,4 @@ def start(market: Market, target: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
