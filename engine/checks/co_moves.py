@@ -20,7 +20,7 @@ from engine.checks.check import SERIES, Frames, MeasureInput, Measurement
 from engine.checks.clock_profile import QUARTER_US
 from engine.checks.sanity import Bars, session_bars, usual_moves
 from engine.interval import Interval
-from engine.keys import Ints
+from engine.keys import Ints, distinct
 from engine.quality.contiguous_runs import Floats, pairs_where, run_starts
 from engine.schema import Schema, empty
 
@@ -112,40 +112,65 @@ def lags_against_others(moves: pl.DataFrame) -> pl.DataFrame:
 
 def lags_of_interval(moves: pl.DataFrame, step: int) -> pl.DataFrame:
     """Return `LAGS` of series of one interval of `step` seconds."""
+    series = moves.select(KEY).unique().sort(KEY).with_columns(pl.col("symbol").rle_id().cast(pl.Int64).alias("owner"))
+    if series["symbol"].n_unique() <= 2:  # noqa: PLR2004
+        return empty(LAGS)
     sessions = moves["session"].unique().sort()
     kept = sessions.gather(np.unique(np.linspace(0, len(sessions) - 1, min(len(sessions), MOST_SESSIONS)).astype(int)))
     events = (
-        moves.filter(pl.col("session").is_in(kept.implode()))
+        moves.join(series.with_row_index("series"), on=KEY)
+        .filter(pl.col("session").is_in(kept.implode()))
+        .select("series", "owner", pl.col("session").cast(pl.Int64), "moments")
         .explode("moments")
-        .select(*KEY, "session", "moments")
         .drop_nulls("moments")
     )
-    if events["symbol"].n_unique() <= 2:  # noqa: PLR2004
+    if events.is_empty():
         return empty(LAGS)
-    midnight = events["session"].cast(pl.Int64).to_numpy() * 86_400
-    instant = midnight + events["moments"].to_numpy() // 2
+    moments = events["moments"].to_numpy()
+    instant = events["session"].to_numpy() * 86_400 + moments // 2
     # A cell per step and sign, and room for the farthest lag on either side.
     first = int(instant.min()) - FARTHEST - (max(BESIDE) + 1) * step
-    cell = (instant - first) // step * 2 + events["moments"].to_numpy() % 2
-    events = events.with_columns(pl.Series("cell", cell))
+    cell = (instant - first) // step * 2 + moments % 2
     size = int(cell.max()) + 2 * (FARTHEST // step + max(BESIDE) + 2)
-    by_symbol = events.select("symbol", "cell").unique()
-    symbols = np.bincount(by_symbol["cell"].to_numpy(), minlength=size)
-    cells_of = dict(by_symbol.group_by("symbol").agg("cell").iter_rows())
+    own = distinct(events["owner"].to_numpy() * size + cell)
+    symbols = np.bincount(own % size, minlength=size)
+    number, at = np.divmod(distinct(events["series"].to_numpy().astype(np.int64) * size + cell), size)
+    begins, own_begins = (
+        np.searchsorted(sorted_cells, np.arange(count + 1) * per)
+        for sorted_cells, count, per in ((number, series.height, 1), (own, int(events["owner"].max()) + 1, size))  # type: ignore[arg-type]
+    )
     lags = tried_lags(step)
     rows = []
-    for named, ours in events.group_by(KEY, maintain_order=True):
-        at = ours["cell"].to_numpy()
-        if len(at) < FEWEST_MOVES or (symbols[at] - 1).mean() * TIMES > symbols.max():
-            continue
-        own = np.asarray(cells_of[named[0]])
-        symbols[own] -= 1
-        told = best_lag(symbols, at, lags)
-        symbols[own] += 1
+    for one in may_be_late(symbols, at, begins):
+        named = series.row(int(one))
+        cells, others = at[begins[one] : begins[one + 1]], own[own_begins[named[-1]] : own_begins[named[-1] + 1]] % size
+        symbols[others] -= 1
+        told = best_lag(symbols, cells, lags)
+        symbols[others] += 1
         if told is not None:
-            lag, agree, others, stamped = told
-            rows.append((*named, lag * step, len(at), agree, others, stamped))
+            lag, agree, strength, stamped = told
+            rows.append((*named[:-1], lag * step, len(cells), agree, strength, stamped))
     return pl.DataFrame(rows, schema=LAGS, orient="row")
+
+
+def may_be_late(symbols: Ints, at: Ints, begins: Ints) -> Ints:
+    """Return the numbers of the series with enough moves that agree with so few symbols that more may agree at a lag.
+
+    Parameters
+    ----------
+    symbols : array
+        Symbols that move, the series' own among them, by cell.
+    at : array
+        Cells of the moves of all series, those of one after those of another, each once.
+    begins : array
+        Where those of each series begin, and the end of the last one.
+    """
+    count = np.diff(begins)
+    agreeing = np.diff(np.append(0, np.cumsum(symbols[at]))[begins]) - count
+    # At no lag are more symbols there than in as many cells of the most symbols.
+    most = np.append(0, np.cumsum(np.sort(symbols)[::-1]))[count]
+    late: Ints = np.flatnonzero((count >= FEWEST_MOVES) & (agreeing * TIMES <= most))
+    return late
 
 
 def tried_lags(step: int) -> Ints:

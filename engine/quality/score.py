@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from engine.arguments import check_arguments
-from engine.keys import Ints, find_keys, pack_columns, unpack_pair
+from engine.keys import Ints, distinct, find_keys, pack_columns, unpack_pair
 
 QUALITY = {
     "series": pl.Int32(),
@@ -113,7 +113,7 @@ def period_coverage(expected: pl.DataFrame, slots: pl.Series, bars: pl.DataFrame
 def distinct_keys(keys: Ints) -> Ints:
     """Sorted distinct keys; the array itself when already strictly increasing."""
     # Usually they are already: sessions of one segment, in which nothing was counted.
-    return keys if (keys[1:] > keys[:-1]).all() else np.unique(keys)
+    return keys if (keys[1:] > keys[:-1]).all() else distinct(keys)
 
 
 def key_columns(keys: Ints) -> list[pl.Series]:
