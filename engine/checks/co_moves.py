@@ -83,14 +83,13 @@ def large_moves(bars: Bars, interval: Interval) -> pl.DataFrame:
 
 def largest_of_groups(size: Floats, begins: Ints, count: int) -> Ints:
     """Return the row numbers, ascending, of the `count` largest sizes (the first of equals) from each of `begins` on."""
-    counts = np.diff(begins, append=len(size))
-    group = np.repeat(np.arange(len(begins)), counts)
-    if count == 1:
-        at = np.flatnonzero(size == np.maximum.reduceat(size, begins)[group]) if len(size) else begins
-        largest: Ints = at[run_starts(group[at])]
-        return largest
-    order = np.lexsort((-size, group))  # equals stay in their order
-    return np.sort(order[np.arange(len(size)) - begins[group] < count])
+    group = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(size)))
+    left, largest = size.copy(), np.zeros(len(size), bool)
+    for _ in range(min(count, len(size))):
+        at = np.flatnonzero((left == np.maximum.reduceat(left, begins)[group]) & ~largest)
+        first = at[run_starts(group[at])]
+        largest[first], left[first] = True, -np.inf
+    return np.flatnonzero(largest)
 
 
 def lags_against_others(moves: pl.DataFrame) -> pl.DataFrame:

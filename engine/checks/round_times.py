@@ -113,7 +113,8 @@ def ranks_near(bars: Bars, at: Ints, width: int) -> Floats:
         block = slice(low, low + MARKS_AT_ONCE)
         rows = around + at[block]
         rank[:, block] = ranks(bars.high[rows] - bars.low[rows], near)
-        volume = np.nan_to_num(bars.volume[rows])
+        volume = bars.volume[rows]
+        volume[np.isnan(volume)] = 0.0
         # Totals so far are highest at the last bar, whatever happens at the mark.
         has_volume = volume.any(0) & ~(volume[1:] >= volume[:-1]).all(0)
         of_volume = ranks(volume, near)
@@ -126,9 +127,10 @@ def ranks(values: Floats, near: slice) -> Floats:
     found = np.empty((near.stop - near.start, values.shape[1]))
     for at, own in enumerate(values[near]):
         # Counts of so few rows fit a byte.
-        below, up_to = ((values < own).view(np.int8).sum(0, np.int8), (values <= own).view(np.int8).sum(0, np.int8))
-        found[at] = (below.astype(np.float64) + up_to - 1) / (2 * (len(values) - 1)) - 0.5
-    return found
+        counted = (values < own).view(np.int8)
+        counted += (values <= own).view(np.int8)
+        found[at] = counted.sum(0, np.int8)
+    return (found - 1) / (2 * (len(values) - 1)) - 0.5
 
 
 def round_scores(sums: pl.DataFrame) -> pl.DataFrame:

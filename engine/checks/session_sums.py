@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.checks.check import SERIES, Frames, MeasureInput, Measurement
-from engine.keys import Ints, number_ranges
+from engine.keys import Flags, Ints, number_ranges
 from engine.quality.contiguous_runs import BLOCK, Floats, run_starts
 from engine.schema import TS, Schema, empty
 
@@ -147,17 +147,32 @@ def volume_grains(rows: pl.DataFrame, begins: Ints, counts: Ints) -> pl.Series:
     owner, at = sampled_rows(begins, counts)
     sampled = pl.DataFrame({"owner": owner, "volume": rows["volume"].gather(at)})
     sampled = sampled.filter((pl.col("volume") > 0) & pl.col("volume").is_finite())
-    volume = sampled["volume"].to_numpy()
-    fits = np.zeros(len(volume), np.int8)
-    for power in range(FINEST_GRAIN, COARSEST_GRAIN + 1):
-        grains = volume / 10.0**power
-        # Multiples of a power of ten are those of the lower ones.
-        fits[np.abs(grains - np.round(grains)) <= np.minimum(ON_GRAIN, ON_GRAIN * grains)] = power - FINEST_GRAIN + 1
+    fits = powers_that_fit(sampled["volume"].to_numpy())
     by_span = sampled.with_columns(pl.Series("fits", fits)).group_by("owner").agg(
         pl.col("fits").min(), pl.col("volume").n_unique().alias("distinct")
     ).filter((pl.col("fits") > 0) & (pl.col("distinct") >= FEWEST_DISTINCT))  # fmt: skip
     every = pl.DataFrame({"owner": np.arange(len(begins))}).join(by_span, on="owner", how="left", maintain_order="left")
     return (every["fits"].cast(pl.Int8) + (FINEST_GRAIN - 1)).alias("grain")
+
+
+def powers_that_fit(volume: Floats) -> NDArray[np.int8]:
+    """Return, of volumes above 0, the number from 1 of the largest power of ten from -8 to 7 of which each is a multiple; else 0."""
+    fits = are_multiples(volume, 0).astype(np.int8) * np.int8(1 - FINEST_GRAIN)
+    for power in range(1, COARSEST_GRAIN + 1):
+        large = np.flatnonzero(volume >= (1 - 2 * ON_GRAIN) * 10.0**power)  # smaller ones are no multiple
+        fits[large[are_multiples(volume[large], power)]] = power - FINEST_GRAIN + 1
+    rest = np.flatnonzero(fits == 0)
+    for power in range(-1, FINEST_GRAIN - 1, -1):
+        is_multiple = are_multiples(volume[rest], power)
+        fits[rest[is_multiple]] = power - FINEST_GRAIN + 1
+        rest = rest[~is_multiple]
+    return fits
+
+
+def are_multiples(volume: Floats, power: int) -> Flags:
+    """Mask the volumes above 0 that are multiples of a power of ten, to a thousandth of it or of themselves."""
+    grains = volume / 10.0**power
+    return np.abs(grains - np.round(grains)) <= np.minimum(ON_GRAIN, ON_GRAIN * grains)
 
 
 class SessionSums(Measurement):
