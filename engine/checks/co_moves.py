@@ -167,7 +167,8 @@ def may_be_late(symbols: Ints, at: Ints, begins: Ints) -> Ints:
     count = np.diff(begins)
     agreeing = np.diff(np.append(0, np.cumsum(symbols[at]))[begins]) - count
     # At no lag are more symbols there than in as many cells of the most symbols.
-    most = np.append(0, np.cumsum(np.sort(symbols)[::-1]))[count]
+    most_first = np.sort(symbols[symbols > 0])[::-1]
+    most = np.append(0, np.cumsum(most_first))[np.minimum(count, len(most_first))]
     late: Ints = np.flatnonzero((count >= FEWEST_MOVES) & (agreeing * TIMES <= most))
     return late
 

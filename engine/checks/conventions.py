@@ -166,7 +166,8 @@ def try_other_calendars(
 ) -> pl.DataFrame:
     """Scores (`other_calendars.SCORES`, best first, `rank` and `own`) of other calendars for suspect series of >= 100 rows.
 
-    Suspect are also those with a score below 0.9, unless nearly all rows lie in sessions and are too few to fill them.
+    Suspect are also those with a score below 0.9, unless nearly all rows lie in sessions and are too few to fill them. Quotes
+    of trades that fit are not tried: they would prove nothing (`quotes_after_trades`).
     """
     days = ExpectedDays.of(dates_of(segments) if others.dates is None else others.dates)
     own = calendar_scores(profile, {"": segments}, days)
@@ -178,7 +179,9 @@ def try_other_calendars(
     held = pl.col("rows") * pl.Series(steps_of(own["interval"]), dtype=pl.Int64)
     is_thin = (pl.col("inside") >= FITS) & (held < ROWS_OF_QUARTER * quarters)
     poor = own.filter((pl.col("score") < SUSPECT) & (pl.col("rows") >= FEWEST_ROWS) & ~is_thin).select(list(SERIES))
-    wanted = pl.concat([flagged, poor]).unique()
+    fitting = own.filter((pl.col("price_type") == "last") & (pl.col("score") >= FITS))
+    fitting = fitting.join(flagged, on=list(SERIES), how="anti").select("symbol", "interval")
+    wanted = pl.concat([flagged, poor]).unique().join(fitting, on=["symbol", "interval"], how="anti")
     asked = profile.join(wanted, on=list(SERIES), how="semi")
     named = (pl.col("score") + MISFIT).clip(lower_bound=FITS)
     doubted = pl.when(pl.col("score") < POOR_FIT).then(pl.col("score") + BETTER_BY)
