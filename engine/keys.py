@@ -118,7 +118,8 @@ def expand_ranges(starts: Ints, counts: Ints) -> Ints:
 def distinct(values: Ints) -> Ints:
     """Return the distinct values, ascending; `np.unique` hashes them, which takes ten times as long."""
     ordered = np.sort(values)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    found: Ints = ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    return found
 
 
 def is_strictly_increasing(rows: pl.DataFrame, key: Sequence[str]) -> bool:
