@@ -299,6 +299,8 @@ class SessionCoordinator(PlanNames):
             if is_over or self._is_export_due(stop):
                 written = self._write()
                 revision = revision if written is None else written
+            if is_over and self.config.session.mode == "live" and written is not None:
+                self._release_sessions(written)
         self.totals.steps += 1
         session = self.session.snapshot().session_date
         return Step(self._now, session, self.totals.rows - rows, self.totals.derived - derived, revision)
@@ -470,6 +472,22 @@ class SessionCoordinator(PlanNames):
             symbols = list(self.session.snapshot().symbols.values())
             self._past.restore(self.session, sessions_to_read(self._past, self.session, symbols, day), held)
 
+    def _release_sessions(self, revision: int) -> None:
+        """Drop from the store the sessions that a start from this revision of the export would not read.
+
+        Sessions from `session.start` on stay.
+        """
+        export, known = self.config.export, self.session.snapshot()
+        past = None if export is None else Continuation.of(export.target)
+        if past is None or past.dataset.revision != revision:  # somebody else has written since
+            return
+        day = past.as_of.date() - dt.timedelta(days=1)
+        day = min(day, self._begin_of_history(day), self.config.session.start or day)
+        held = sessions_to_read(past, self.session, list(known.symbols.values()), day)
+        with self._transaction():
+            self.session.release_sessions(held.first, indicators_from=held.indicators_from)
+            self._past = past
+
     def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:
         """Yield the next open or close, read anew once the caller moved phase and spans on; then `to` unless yielded."""
         last = None
@@ -567,17 +585,21 @@ class SessionCoordinator(PlanNames):
 
     def _sessions(self, first: dt.date, last: dt.date) -> list[SessionSpan]:
         """Sessions in the dates on all axes, earliest open to latest close; sets load dates, with history."""
-        frames, history = [], []
-        for spec in self._specs:
-            due = self._axis_of(spec, first - PADDING, last + PADDING)
-            frames.append(due.select("session", "open", "close"))
-            before = due.filter(pl.col("session") < first)["session"].unique().sort()
-            history += before.tail(self.config.history_sessions).to_list()[:1]
-        within = pl.concat(frames).filter(pl.col("session").is_between(first, last))
+        axes = [self._axis_of(spec, first - PADDING, last + PADDING) for spec in self._specs]
+        within = pl.concat(axis.select("session", "open", "close") for axis in axes)
+        within = within.filter(pl.col("session").is_between(first, last))
         spans = within.group_by("session").agg(pl.col("open").min(), pl.col("close").max()).sort("session")
-        begin = min([first, *history]) if self.config.history_sessions else first
-        self._dates = (begin, last)
+        self._dates = (self._begin_of_history(first), last)
         return [SessionSpan(*row) for row in spans.iter_rows()]
+
+    def _begin_of_history(self, first: dt.date) -> dt.date:
+        """The first of the sessions that the indicators of session `first` look back on; `first` where they look back on none."""
+        history = []
+        for spec in self._specs if self.config.history_sessions else ():
+            axis = self._axis_of(spec, first - PADDING, first)
+            before = axis.filter(pl.col("session") < first)["session"].unique().sort()
+            history += before.tail(self.config.history_sessions).to_list()[:1]
+        return min([first, *history])
 
     def _axis_of(self, spec: GridSpec, first: dt.date, last: dt.date) -> pl.DataFrame:
         """Expected segments of an axis between two trade dates."""

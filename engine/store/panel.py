@@ -253,6 +253,14 @@ class Panel:
         kept = tuple(part.filter(~pl.col("series").is_in(list(series))) for part in self.parts)
         return _panel(kept, self)
 
+    def from_session(self, session: dt.date) -> Panel:
+        """New panel without the rows of sessions before `session`; parts that have none stay as they are."""
+        kept = tuple(
+            run.rows.filter(~(pl.col("session") < session).fill_null(value=False)) if is_before(run, session) else run.rows
+            for run in self.sorted_runs
+        )
+        return _panel(tuple(part for part in kept if part.height) or (self.parts[0].clear(),), self)
+
     def without_keys(self, keys: pl.DataFrame) -> Panel:
         """New panel without the rows that have one of these keys (columns `key`), in whatever part; other parts stay as they are."""
         low, high = keys["ts"].min(), keys["ts"].max()
@@ -369,6 +377,12 @@ def merge_sorted(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlap
             reduce(or_, (pl.col(name) != pl.col(name).shift(-1) for name in key)).fill_null(value=True)
         )
     return whole.rechunk()
+
+
+def is_before(run: SortedRun, session: dt.date) -> bool:
+    """Whether a run has rows of a session before `session`."""
+    first = run.sessions[0]
+    return first is not None and first < session
 
 
 def _is_after(latest: Any, instant: dt.datetime | None) -> bool:  # noqa: ANN401

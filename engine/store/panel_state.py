@@ -198,3 +198,24 @@ class PanelState:
                 for name in ("counts", "observed_range", "excluded_range", "trailing", "removed_bars")
             },
         }
+
+    def from_session(self, session: dt.date, indicators_from: dt.date | None = None) -> dict[str, object]:
+        """Fields that hold rows of sessions, each without those before one: rows, counts, outcomes, removed bars, indicators.
+
+        Parameters
+        ----------
+        session : date
+        indicators_from : date, optional
+            The first session whose indicators stay; default `session`.
+        """
+        of_session = {
+            name: {key: held.from_session(session) for key, held in getattr(self, name).items()}
+            for name in ("panels", "gap_rows", "quality_rows", "filled_rows")
+        }
+        counted = {
+            name: {key: frame.filter(pl.col("session") >= session) for key, frame in getattr(self, name).items()}
+            for name in ("counts", "removed_bars")
+        }
+        first = indicators_from or session
+        indicators = {key: panel.from_session(first) for key, panel in self.indicators.items()}
+        return {**of_session, **counted, "indicators": indicators}

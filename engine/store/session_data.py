@@ -263,6 +263,26 @@ class SessionData(PlanNames, Summarized):
                 change_log=replace(self._state.change_log, entries=(), start_revision=revision),
             )
 
+    def release_sessions(self, session: dt.date, *, indicators_from: dt.date | None = None) -> None:
+        """Drop what is stored of sessions before `session`, which is in an export; no change that consumers are told.
+
+        Parameters
+        ----------
+        session : date
+            From here on the store holds rows; the number and extent of those before go on in `carried`.
+        indicators_from : date, optional
+            The first session whose indicators are stored; default all held ones.
+        """
+        with self._lock:
+            state = self._state
+            if state.held_from is None or state.held_from < session:
+                self._swap(
+                    held_from=session,
+                    indicators_from=indicators_from,
+                    carried=state.carried_before(session),
+                    **state.from_session(session, indicators_from),
+                )
+
     def extend_axes(self, gaps: pl.DataFrame) -> None:
         """Extend the axes of the symbols of `gaps` (`symbol, gap_start`) to hold these, as rows would."""
         with self._lock:
@@ -330,6 +350,7 @@ class SessionData(PlanNames, Summarized):
                 registered={name: at for name, at in state.registered.items() if name != symbol},
                 rejects=tuple(without_conflicts_of(symbol, frame) for frame in state.rejects),
                 counters=tuple(frame.filter(pl.col("symbol") != symbol) for frame in state.counters),
+                carried=state.carried.filter(pl.col("symbol") != symbol),
                 active_streams={key: on for key, on in state.active_streams.items() if key[0] != symbol},
                 change_log=state.change_log.with_removal(symbol, revision),
                 **state.without_series(state.series_of([symbol])),

@@ -275,6 +275,21 @@ class Snapshot(PanelState, SessionState, Summarized):
         frame = pl.DataFrame(registered, schema={**SYMBOLS_VIEW})
         return frame.join(extent, on="symbol", how="left").with_columns(pl.col("rows").fill_null(0)).sort("symbol")
 
+    def carried_before(self, session: dt.date) -> pl.DataFrame:
+        """`carried` with the source rows of the sessions before one, as if they were in an export alone."""
+        extents = [self.carried.select(*CARRIED)]
+        for key, panel in self.panels.items():
+            if key.origin == "source":
+                rows = panel.where(pl.col("session") < session).select("series", pl.col("ts").cast(TS))
+                ends = rows.group_by("series").agg(
+                    pl.len().cast(pl.Int64).alias("rows"),
+                    pl.col("ts").min().alias("first_ts"),
+                    pl.col("ts").max().alias("last_ts"),
+                )
+                extents.append(with_series_names(ends, self.series).select(*CARRIED))
+        by_symbol = pl.concat(extents).group_by("symbol", maintain_order=True)
+        return by_symbol.agg(pl.col("rows").sum(), pl.col("first_ts").min(), pl.col("last_ts").max())
+
     def _open_bars(self) -> pl.DataFrame:
         """`CARRIED` with the negative number of source bars per symbol that end after `as_of`; found among the newest rows."""
         none = empty(CARRIED)

@@ -187,6 +187,15 @@ class VersionedRows:
         keep = ~pl.col("series").is_in(series)
         return self._of(MaskedRun(rows) for part in self.parts if (rows := part.rows.filter(keep)).height)
 
+    def from_session(self, session: object) -> VersionedRows:
+        """New versioned rows without those of sessions before `session`."""
+        keep = pl.col("session") >= session
+        return self._of(
+            part if part.sessions[0] >= session else MaskedRun(rows)
+            for part in self.parts
+            if (rows := part.rows.filter(keep)).height
+        )
+
     def edited(self, removed: pl.DataFrame, added: pl.DataFrame, revision: int) -> Edit:
         """Remove keys of `removed`, add `added` with `revision`; rows equal in both stay; `touched`: rows added and rows removed.
 
