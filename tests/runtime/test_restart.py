@@ -16,7 +16,7 @@ from engine.export.dataset import write_dataset
 from engine.export.delta import read_delta
 from engine.export.maintenance.vacuum import vacuum
 from engine.export.maintenance.verify import verify
-from engine.export.tables import DATA_TABLES
+from engine.export.tables import DATA_TABLES, KEYS
 from engine.runtime.config import SessionConfig
 from engine.runtime.live import LiveSession, open_stream
 from engine.schema import BARS, TICKS
@@ -322,3 +322,30 @@ def test_start_on_a_folder_does_not_count_its_own_reading_as_duplicates(tmp_path
     assert quality.row(0) == (60, 2, 10)
     closes = scanned(tmp_path / "out", "bars").sort("ts")["close"].to_list()
     assert closes == [10.0] * 30 + [11.0] * 30
+
+
+def test_session_that_lives_for_days_holds_the_last_ones_and_exports_what_one_that_holds_all_does(tmp_path: Path) -> None:
+    held = {}
+    for name, more in (("last", {}), ("all", {"start": dt.date(2024, 6, 27)})):
+        target = tmp_path / name
+        config = configured(
+            export={"target": str(target), "every_seconds": 3600}, derive=["5m", "1d"], gaps={"fill": False}
+        )
+        config = config.model_copy(update={"session": config.session.model_copy(update=more)})
+        morning = Morning(HandStream(), config, -60)
+        morning.live.start()
+        for day in (0, 4 * DAY, TUESDAY):
+            morning.stream.push(bars("A", [minute for minute in range(day, day + 390) if minute != day + 7]))
+            if day == TUESDAY:  # of a session that is in the export alone, one that was missing and one that is corrected
+                morning.stream.push(bars("A", [7, 8], close=12.0))
+            morning.at(day + 391)
+        held[name] = morning.session.bars("A", "1m")["session"].unique().sort().to_list()
+        morning.live.close()
+    days = [dt.date(2024, 6, 27), dt.date(2024, 7, 1), dt.date(2024, 7, 2)]
+    assert (held["last"], held["all"]) == (days[1:], days)
+    for table in DATA_TABLES:
+        one, other = (open_dataset(tmp_path / name).scan(table).drop("revision").collect() for name in held)
+        assert one.sort(*KEYS[table]).equals(other.sort(*KEYS[table])), table
+    counted = scanned(tmp_path / "last", "quality").sort("session")
+    assert counted.filter(session=days[0]).select("missing", "corrections").row(0) == (0, 1)
+    assert verify(tmp_path / "last").is_empty()
