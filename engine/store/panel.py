@@ -256,7 +256,9 @@ class Panel:
     def from_session(self, session: dt.date) -> Panel:
         """New panel without the rows of sessions before `session`; parts that have none stay as they are."""
         kept = tuple(
-            run.rows.filter(~(pl.col("session") < session).fill_null(value=False)) if is_before(run, session) else run.rows
+            run.rows.filter(~(pl.col("session") < session).fill_null(value=False))
+            if is_before(run, session)
+            else run.rows
             for run in self.sorted_runs
         )
         return _panel(tuple(part for part in kept if part.height) or (self.parts[0].clear(),), self)

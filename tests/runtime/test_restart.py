@@ -324,7 +324,9 @@ def test_start_on_a_folder_does_not_count_its_own_reading_as_duplicates(tmp_path
     assert closes == [10.0] * 30 + [11.0] * 30
 
 
-def test_session_that_lives_for_days_holds_the_last_ones_and_exports_what_one_that_holds_all_does(tmp_path: Path) -> None:
+def test_session_that_lives_for_days_holds_the_last_ones_and_exports_what_one_that_holds_all_does(
+    tmp_path: Path,
+) -> None:
     held = {}
     for name, more in (("last", {}), ("all", {"start": dt.date(2024, 6, 27)})):
         target = tmp_path / name
@@ -336,7 +338,9 @@ def test_session_that_lives_for_days_holds_the_last_ones_and_exports_what_one_th
         morning.live.start()
         for day in (0, 4 * DAY, TUESDAY):
             morning.stream.push(bars("A", [minute for minute in range(day, day + 390) if minute != day + 7]))
-            if day == TUESDAY:  # of a session that is in the export alone, one that was missing and one that is corrected
+            if (
+                day == TUESDAY
+            ):  # of a session that is in the export alone, one that was missing and one that is corrected
                 morning.stream.push(bars("A", [7, 8], close=12.0))
             morning.at(day + 391)
         held[name] = morning.session.bars("A", "1m")["session"].unique().sort().to_list()
