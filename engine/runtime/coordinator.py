@@ -594,7 +594,7 @@ class SessionCoordinator(PlanNames):
 
     def _begin_of_history(self, first: dt.date) -> dt.date:
         """The first of the sessions that the indicators of session `first` look back on; `first` where they look back on none."""
-        history = []
+        history: list[dt.date] = []
         for spec in self._specs if self.config.history_sessions else ():
             axis = self._axis_of(spec, first - PADDING, first)
             before = axis.filter(pl.col("session") < first)["session"].unique().sort()

@@ -7,6 +7,7 @@ is. A ledger never changes: an edit gives a new one that shares what it can.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -187,7 +188,7 @@ class VersionedRows:
         keep = ~pl.col("series").is_in(series)
         return self._of(MaskedRun(rows) for part in self.parts if (rows := part.rows.filter(keep)).height)
 
-    def from_session(self, session: object) -> VersionedRows:
+    def from_session(self, session: dt.date) -> VersionedRows:
         """New versioned rows without those of sessions before `session`."""
         keep = pl.col("session") >= session
         return self._of(

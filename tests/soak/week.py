@@ -253,7 +253,7 @@ def _watch(process: subprocess.Popen[str], kill: tuple[int, float, int] | None, 
     for line in process.stdout:
         what, *rest = line.split()
         if what == "started" or rest[-1] == "end":
-            print(f"  {dt.datetime.now():%H:%M:%S} {line.strip()}", file=sys.stderr, flush=True)
+            print(f"  {time.strftime('%H:%M:%S')} {line.strip()}", file=sys.stderr, flush=True)
         if what == "started":
             seen.starts.append(float(rest[0]))
         elif what == "minute":
