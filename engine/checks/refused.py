@@ -18,6 +18,8 @@ COPY_SPREAD = 1e-4  # ratios of a copy that was adjusted as a whole differ by no
 ADJUSTED_FEWEST = 10
 MOST_VOLUMES = 0.95  # of the rows of an adjusted copy
 MANY_CORRECTIONS = 0.001  # of the rows
+# Corrections in a session of two sources, and as a share of its present slots: a vendor corrects a few bars of a session.
+FEWEST_OF_SOURCE, MOST_OF_SOURCE = 30, 0.5
 
 Row = dict[str, Any]
 KEY = list(SERIES)
@@ -170,6 +172,7 @@ def repeats(quality: pl.DataFrame, kind: str) -> pl.DataFrame:
         .agg(
             pl.col(kind).sum().alias("count"),
             pl.col("present").sum(),
+            pl.col("present").filter(counted).sum().alias("held"),
             counted.sum().alias("sessions"),
             pl.col("session")
             .filter(counted)
@@ -236,6 +239,7 @@ def conflict_finding(row: Row) -> Row:
 def repeats_finding(row: Row, kind: str) -> Row:
     """Build the finding of one series: `warning` for `corrections` above 0.1 % of the rows, else `info`."""
     share = row["count"] / max(row["present"], 1)
+    are_two_sources = kind == "corrections" and row["count"] >= max(FEWEST_OF_SOURCE, MOST_OF_SOURCE * row["held"])
     done = (
         "repeat a row that was there, in every cell"
         if kind == "duplicates"
@@ -248,10 +252,13 @@ def repeats_finding(row: Row, kind: str) -> Row:
         "session": row["worst"],
         "count": row["count"],
         "value": share,
-        "message": f"{row['count']:,} rows in {row['sessions']:,} sessions {done}.",
+        "message": f"{row['count']:,} rows in {row['sessions']:,} sessions {done}"
+        + (": two sources, or two versions, of these sessions lie under one name." if are_two_sources else "."),
         "evidence": f"most of them in {row['worst']}: {row['most']:,}",
         "remedy": "none is needed: the latest is kept"
         if kind == "duplicates"
+        else "load one of them alone; engine reconcile FIRST SECOND shows where they differ"
+        if are_two_sources
         else "none, if the vendor corrects; else load each session once",
     }
 

@@ -138,6 +138,23 @@ def test_repeats_are_summed_per_series_and_kind() -> None:
     assert repeats(quality.with_columns(pl.lit(0).alias("duplicates")), "duplicates").height == 0
 
 
+def test_sessions_of_two_sources_under_one_name_are_said_to_be_that() -> None:
+    days = [dt.date(2024, 1, d) for d in (2, 3, 4)]
+    quality = pl.DataFrame(
+        {
+            "symbol": ["A", "A", "B"],
+            "price_type": "last",
+            "interval": "1m",
+            "session": days,
+            "present": 390,
+            "corrections": [0, 377, 40],
+        }
+    )
+    found = repeats(quality, "corrections")
+    assert found["message"].str.contains("two sources").to_list() == [True, False]
+    assert found["remedy"].str.contains("engine reconcile").to_list() == [True, False]
+
+
 def test_spreads_of_quotes_count_locked_and_crossed_and_leave_out_one_sided_ones() -> None:
     quotes = pl.DataFrame(
         {

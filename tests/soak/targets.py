@@ -2,6 +2,7 @@
 
     python -m tests.soak.targets revisions 1000      # so many revisions, each with one more file
     python -m tests.soak.targets files 20000         # so many files of one table
+    python -m tests.soak.targets symbols 50000       # one session of so many symbols: load, export, read
     python -m tests.soak.targets questions 1000000   # a table of so many rows: questions to a warm process against DuckDB
     python -m tests.soak.targets read-only           # a target without the right to write; as root, start it by
                                                      # setpriv --bounding-set=-dac_override,-dac_read_search
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -47,8 +49,10 @@ from engine.export.tables import DATA_TABLES, TABLES, conform_table
 from engine.runtime.export_repair import repair
 
 from tests.export.maintenance import exported
+from tests.soak.week import Market
 
 NOON = exported.NOON
+OHLCV = ("open", "high", "low", "close", "volume")
 
 
 def main(words: list[str]) -> int:
@@ -59,6 +63,7 @@ def main(words: list[str]) -> int:
         wrong = {
             "revisions": lambda: measure_revisions(place / "out", int(rest[0])),
             "files": lambda: measure_files(place / "out", int(rest[0])),
+            "symbols": lambda: measure_symbols(place, int(rest[0])),
             "questions": lambda: measure_questions(place / "out", int(rest[0])),
             "read-only": lambda: try_read_only(place / "out"),
             "full": lambda: try_full(place / "out"),
@@ -156,6 +161,35 @@ def measure_files(target: Path, count: int) -> list[str]:
         lambda: write_dataset(target, tables, store_id="files", store_revision=1, written_at=NOON),
     )
     return measure_readers(target, count)
+
+
+def measure_symbols(place: Path, count: int) -> list[str]:
+    """Load one session of so many symbols from a Parquet file, export it, read both; what is wrong."""
+    market, source, target = Market(count, 1), place / "market.parquet", place / "out"
+    bars = market.bars(market.minutes[0], market.minutes[-1]).select("symbol", "ts", *OHLCV)
+    bars.write_parquet(source)
+    counts = dict(bars.group_by("symbol").len().iter_rows())
+    rows = bars.height
+    del bars
+    say(f"{count:,} symbols, {rows:,} bars")
+    session = timed(
+        "load, 5m and 1d derived, gaps and quality", lambda: engine.load(source, "XNYS", derive=["5m", "1d"])
+    )
+    timed("export", lambda: engine.export_session(session, target))
+    wanted = market.names[:: max(1, count // 1000)]
+    held = timed(
+        f"get_symbol_data and bars of {len(wanted):,} symbols",
+        lambda: {name: session.get_symbol_data(name).bars("1m").height for name in wanted},
+    )
+    timed("print(session)", lambda: str(session))
+    wrong = [] if held == {name: counts[name] for name in wanted} else ["bars of symbols"]
+    query = "SELECT symbol, count(*) AS rows FROM bars WHERE interval = '1m' GROUP BY symbol ORDER BY symbol"
+    found = timed("engine.sql, bars of each symbol", lambda: engine.sql(target, query))
+    wrong += [] if dict(found.iter_rows()) == counts else ["sql"]
+    timed("engine.sql, one symbol", lambda: engine.sql(target, f"FROM bars WHERE symbol = '{wanted[-1]}'"))
+    wrong += faults(timed("verify --quick", lambda: verify(target, quick=True)))["detail"].to_list()
+    say(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
+    return wrong
 
 
 def measure_questions(target: Path, rows: int) -> list[str]:
