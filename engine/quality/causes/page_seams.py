@@ -35,6 +35,11 @@ CHANCE = 1e-6  # of so many repetitions somewhere in the data
 CONFIDENCE = 0.99
 THOUSAND = 1000
 ENDINGS = {1: "st", 2: "nd", 3: "rd"}
+# `log_chance`: logarithm of the chance of so many repetitions by silences.
+SEAMS = {
+    **dict.fromkeys(("series", "size", "phase", "lost", "seams", "places"), pl.Int64),
+    "log_chance": pl.Float64,
+}
 Row = tuple[int, int, int, int, int, int, float]
 
 
@@ -161,16 +166,10 @@ def find_pages(holes: Holes) -> pl.DataFrame:
     usual = sorted({page - lost for page in PAGES for lost in (0, 1)})
     # Of a distance that only the data name, as many were tried as there are.
     tried = dict.fromkeys(distances.tolist(), int(holes.heights.max())) | dict.fromkeys(usual, len(usual))
-    parts = [seams_of(holes, size, count) for size, count in sorted(tried.items())]
+    rows = [row for size, count in sorted(tried.items()) for row in seams_of(holes, size, count)]
     # Seams repeat by twice their distance, too, with a larger chance.
-    found = pl.concat([no_pages(), *parts]).sort("series", "log_chance", "size")
+    found = pl.DataFrame(rows, schema=SEAMS, orient="row").sort("series", "log_chance", "size")
     return found.unique("series", keep="first", maintain_order=True).drop("log_chance")
-
-
-def no_pages() -> pl.DataFrame:
-    """No row of `find_pages`, with `log_chance`."""
-    names = ("series", "size", "phase", "lost", "seams", "places")
-    return pl.DataFrame(schema={**dict.fromkeys(names, pl.Int64), "log_chance": pl.Float64})
 
 
 def frequent_distances(holes: Holes) -> Ints:
@@ -187,8 +186,8 @@ def frequent_distances(holes: Holes) -> Ints:
     return distances
 
 
-def seams_of(holes: Holes, size: int, tried: int) -> pl.DataFrame:
-    """`find_pages` of one distance in bars, with the logarithm of the chance of so many repetitions by silences.
+def seams_of(holes: Holes, size: int, tried: int) -> list[Row]:
+    """Rows (`SEAMS`) of the series that have pages of one distance in bars.
 
     Parameters
     ----------
@@ -202,7 +201,7 @@ def seams_of(holes: Holes, size: int, tried: int) -> pl.DataFrame:
     is_candidate = (room >= FEWEST_SEAMS - 1) & (count >= np.maximum(FEWEST_SEAMS, LEAST_SHARE * room))
     chosen = is_candidate[holes.series]
     if not chosen.any():
-        return no_pages()
+        return []
     key, seams = several_times(holes.series[chosen] * size + holes.bars[chosen] % size)
     series, phase = np.divmod(key, size)
     # At the very start and end of a series no place has a hole.
@@ -215,7 +214,7 @@ def seams_of(holes: Holes, size: int, tried: int) -> pl.DataFrame:
         page_of(holes, size, int(series[at]), int(phase[at]), int(seams[at]), int(places[at]), float(chance[at]))
         for at in np.flatnonzero(sure)
     ]
-    return pl.DataFrame([one for one in found if one is not None], schema=no_pages().schema, orient="row")
+    return [one for one in found if one is not None]
 
 
 def several_times(keys: Ints) -> tuple[Ints, Ints]:
