@@ -149,12 +149,16 @@ def without_single_prints(volume: Floats, rows: Floats) -> Floats:
 
     An auction that is printed after the close in one row is no sign of half an hour of trading.
     """
+    capped, used = volume.copy(), np.flatnonzero(volume.any(0))  # most markets trade in a part of the week
+    if not len(used):
+        return capped
+    volume, rows = volume[:, used], rows[:, used]
     per_row = volume / np.maximum(rows, 1)
     order = np.argsort(per_row, axis=1)
     reached = np.cumsum(np.take_along_axis(volume, order, axis=1), axis=1)
     middle = np.argmax(reached >= 0.5 * volume.sum(1, keepdims=True), axis=1)
     usual = np.take_along_axis(per_row, np.take_along_axis(order, middle[:, None], axis=1), axis=1)
-    capped: Floats = np.minimum(volume, LARGEST_PRINT * usual * rows)
+    capped[:, used] = np.minimum(volume, LARGEST_PRINT * usual * rows)
     return capped
 
 

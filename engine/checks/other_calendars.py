@@ -125,8 +125,11 @@ def calendar_scores(
     rows, volume = dense_counts(week, groups, "rows", "volume", key=key)
     weighed = (volume.sum(1) > 0) & (groups["price_type"] == "last").to_numpy()
     steps = steps_of(groups["interval"])
-    weight = share_of_total(rows) + np.where(weighed[:, None], share_of_total(volume), share_of_total(rows))
-    spread = np.sum([np.roll(rows, late, axis=1) * (steps > late)[:, None] for late in range(steps.max())], axis=0)
+    weight = share_of_total(rows)
+    weight += np.where(weighed[:, None], share_of_total(volume), weight)
+    spread = rows.copy()
+    for late in range(1, steps.max()):
+        spread += np.roll(rows, late, axis=1) * (steps > late)[:, None]
     seasons = groups["season"].to_numpy()
     made: list[pl.DataFrame] = []
     best_of: dict[int, Floats] = {}
