@@ -20,7 +20,7 @@ import polars as pl
 
 from engine.checks.refused import MANY_CORRECTIONS
 from engine.errors import SourceError
-from engine.grid import GridSpec, Stamp
+from engine.grid import Align, GridSpec, Stamp
 from engine.interval import Interval
 from engine.runtime.options import LoadOptions, Progress
 from engine.runtime.outside_sessions import misplaced_ticks_notes, outside_sessions
@@ -256,7 +256,11 @@ def choose_bases(
 ) -> dict[str, Resolution]:
     """Symbol (or root of a file's many contracts) -> base resolution, chosen by the options from those available."""
     available = available_resolutions(files, batches)
-    return {name: options.base_of(name, resolutions) for name, resolutions in available.items()}
+    if options.choose is not None:
+        return {name: options.base_of(name, resolutions) for name, resolutions in available.items()}
+    sets = {name: frozenset(resolutions) for name, resolutions in available.items()}
+    base = {resolutions: options.base_of("", resolutions) for resolutions in set(sets.values())}
+    return {name: base[resolutions] for name, resolutions in sets.items()}
 
 
 def available_resolutions(
@@ -309,6 +313,10 @@ class ContentsBuilder:
         self._bases = bases
         self._options = options
         self._notes: list[str] = []
+        # Thousands of symbols share what they are registered with, whose checks cost more than a name.
+        self._specs: dict[tuple[str, Interval, Align, str], GridSpec] = {}
+        self._derived: dict[Interval, tuple[list[Interval], list[Interval]]] = {}
+        self._registered: dict[tuple[object, ...], SymbolSessionData] = {}
 
     def build(self, batches: Sequence[FileBatch], problems: tuple[Problem, ...], notes: Sequence[str]) -> Contents:
         """Contents of batches without byte-equal copies; rows off the base are noted and left out, or own groups."""
@@ -385,13 +393,9 @@ class ContentsBuilder:
         base = self._base_of(file, name) or interval_of_prints(self._options.interval, self._options.derive)
         if self._options.interval not in (None, base):
             self._notes.append(f"{name}: no bars of {self._options.interval}, the base is {base}")
-        derived = [interval for interval in self._options.derive if base < interval and base.nests_in(interval)]
-        self._notes += [
-            f"{name}: {interval} cannot be derived from {base}, left out"
-            for interval in self._options.derive
-            if interval not in derived and interval != base
-        ]
-        spec = self._options.spec_of(
+        derived, underivable = self._derivable(base)
+        self._notes += [f"{name}: {interval} cannot be derived from {base}, left out" for interval in underivable]
+        spec = self._spec(
             name, base, batch.align, self._options.zone_of_dates(name, base, batch.zone, batch.frame["ts"])
         )
         types = frozenset[str]().union(*(batch.price_types[name] for _, batch in batches))
@@ -399,7 +403,13 @@ class ContentsBuilder:
         has_last = "last" in types or "ticks" in kinds or kinds == {"open_interest"}
         price_type, chosen = "last" if has_last else "bid", self._options.read.price_types
         price_type = price_type if not chosen or price_type in chosen else chosen[0]
-        return SymbolSessionData(
+        base_from: Kind = "bars" if "bars" in kinds else "ticks" if "ticks" in kinds else "quotes"
+        source, source_symbol = file.market or file.format, batch.source_symbols.get(name, name)
+        indicators = self._indicators(name, base, derived)
+        shared = base, spec, price_type, base_from, source
+        if alike := self._registered.get(shared):
+            return alike.renamed(name, source_symbol)
+        self._registered[shared] = SymbolSessionData(
             symbol=name,
             calendar=spec.calendar,
             base_interval=str(base),
@@ -407,15 +417,31 @@ class ContentsBuilder:
             is_loaded=True,
             price_type=price_type,
             price_types=tuple(sorted(self._options.read.price_types or ())),
-            base_from="bars" if "bars" in kinds else "ticks" if "ticks" in kinds else "quotes",
+            base_from=base_from,
             segments=spec.segments,
             align=spec.align,
             zone=spec.zone,
-            source_symbol=batch.source_symbols.get(name, name),
-            source=file.market or file.format,
+            source_symbol=source_symbol,
+            source=source,
             history_sessions=self._options.history_sessions or 0,
-            indicators=self._indicators(name, base, derived),
+            indicators=indicators,
         )
+        return self._registered[shared]
+
+    def _derivable(self, base: Interval) -> tuple[list[Interval], list[Interval]]:
+        """Intervals to derive other than the base: those that can be made of it, and the others."""
+        if base not in self._derived:
+            others = [interval for interval in self._options.derive if interval != base]
+            fits = [interval for interval in others if base < interval and base.nests_in(interval)]
+            self._derived[base] = fits, [interval for interval in others if interval not in fits]
+        return self._derived[base]
+
+    def _spec(self, symbol: str, interval: Interval, align: Align, zone: str) -> GridSpec:
+        """`LoadOptions.spec_of`, once per calendar."""
+        key = self._options.calendars.of(symbol), interval, align, zone
+        if key not in self._specs:
+            self._specs[key] = self._options.spec_of(symbol, interval, align, zone)
+        return self._specs[key]
 
     def _indicators(self, name: str, base: Interval, derived: Sequence[Interval]) -> tuple[tuple[Hashable, str], ...]:
         """Requested indicators at the base and derived intervals of a symbol; those at others are noted and left out."""
@@ -437,7 +463,7 @@ class ContentsBuilder:
                 spec = None
                 if own_axes and batch.interval is not None:
                     zone = self._options.zone_of_dates(symbol, batch.interval, batch.zone, part["ts"])
-                    spec = self._options.spec_of(symbol, batch.interval, batch.align, zone)
+                    spec = self._spec(symbol, batch.interval, batch.align, zone)
                 key = batch.kind, resolution_of(batch), batch.stamp, spec
                 groups[key].append(part)
                 sources[key].append(batch.source)

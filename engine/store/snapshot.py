@@ -10,6 +10,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 
 import polars as pl
 
@@ -263,16 +264,26 @@ class Snapshot(PanelState, SessionState, Summarized):
         ]
         by_symbol = pl.concat([*extents, self._open_bars()]).group_by("symbol")
         extent = by_symbol.agg(pl.col("rows").sum(), pl.col("first_ts").min(), pl.col("last_ts").max())
-        copied = [name for name in SYMBOLS_VIEW if name not in ("source_symbol", "incomplete")]
-        registered = [
+        # Thousands of symbols share their other fields: a row of each set of them, taken as often as there are symbols.
+        shared = [name for name in SYMBOLS_VIEW if name not in ("symbol", "source_symbol", "incomplete")]
+        fields_of = attrgetter(*shared)
+        number_of: dict[tuple[object, ...], int] = {}
+        numbers = [number_of.setdefault(fields_of(one), len(number_of)) for one in self.symbols.values()]
+        distinct = [{name: list(v) if isinstance(v, tuple) else v for name, v in zip(shared, fields, strict=True)}
+                    for fields in number_of]  # fmt: skip
+        names = pl.DataFrame(
             {
-                **{n: list(v) if isinstance(v := getattr(one, n), tuple) else v for n in copied},
-                "source_symbol": one.source_symbol or one.symbol,
-                "incomplete": self.incomplete,
-            }
-            for one in self.symbols.values()
-        ]
-        frame = pl.DataFrame(registered, schema={**SYMBOLS_VIEW})
+                "symbol": list(self.symbols),
+                "source_symbol": [one.source_symbol or one.symbol for one in self.symbols.values()],
+            },
+            schema={name: SYMBOLS_VIEW[name] for name in ("symbol", "source_symbol")},
+        )
+        place = pl.Series(numbers, dtype=pl.UInt32)
+        fields = pl.DataFrame(distinct, schema={name: SYMBOLS_VIEW[name] for name in shared}).select(
+            pl.all().gather(place)
+        )
+        incomplete = pl.lit(self.incomplete, SYMBOLS_VIEW["incomplete"]).alias("incomplete")
+        frame = names.hstack(fields).with_columns(incomplete).select(*SYMBOLS_VIEW)
         return frame.join(extent, on="symbol", how="left").with_columns(pl.col("rows").fill_null(0)).sort("symbol")
 
     def carried_before(self, session: dt.date) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -95,14 +95,24 @@ class SymbolSessionData(PlanNames, Summarized):
         self, *, is_loaded: bool | None = None, expected_from: dt.date | None = None, snapshot: Snapshot | None = None
     ) -> SymbolSessionData:
         """Copy bound to `snapshot`, with these states (None: as they are); fields that were checked are not checked again."""
-        copied = object.__new__(type(self))
-        fields = {name: value for name, value in vars(self).items() if name in type(self).__dataclass_fields__}
-        fields["_snapshot"] = snapshot
+        fields: dict[str, object] = {"_snapshot": snapshot}
         if is_loaded is not None:
             fields["is_loaded"] = is_loaded
         if expected_from is not None:
             fields["expected_from"] = expected_from
-        vars(copied).update(fields)
+        return self._copy(fields)
+
+    def renamed(self, symbol: str, source_symbol: str) -> SymbolSessionData:
+        """Copy of another symbol with the same other fields, which are not checked again; bound to no snapshot."""
+        one_name("symbol", symbol)
+        return self._copy({"symbol": symbol, "source_symbol": source_symbol, "_snapshot": None})
+
+    def _copy(self, changed: Mapping[str, object]) -> SymbolSessionData:
+        # The axis and the key of the base depend on no field that a copy changes, and thousands of symbols are asked for them.
+        copied = object.__new__(type(self))
+        kept = type(self).__dataclass_fields__.keys() | {"spec", "base_key"}
+        vars(copied).update({name: value for name, value in vars(self).items() if name in kept})
+        vars(copied).update(changed)
         return copied
 
     def requires_other_than(self, registered: SymbolSessionData | None) -> bool:
