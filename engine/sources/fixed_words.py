@@ -90,4 +90,4 @@ def _pair(pairs: Words, byte: int) -> NDArray[np.int64]:
 
 
 def _word(code: bytes) -> np.uint64:
-    return np.frombuffer(code, "<u8")[0]
+    return np.uint64(int.from_bytes(code, "little"))

@@ -306,7 +306,7 @@ def even_lines(data: bytes, width: int, delimiter: str) -> int | None:
     for start in range(0, len(codes), BLOCK_BYTES):
         block = codes[start : start + BLOCK_BYTES]
         ends = np.flatnonzero(block == LINE_END)
-        delimiters += np.count_nonzero(block == ord(delimiter))
+        delimiters += int(np.count_nonzero(block == ord(delimiter)))
         if not len(ends):
             continue
         if start + ends[0] == before + 1 or (ends[1:] == ends[:-1] + 1).any():
