@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple, cast
 
 import polars as pl
 
-from engine.errors import AnswerError, ParameterError, StreamError, StreamStoppedError
+from engine.errors import AnswerError, EngineError, ParameterError, StreamError, StreamStoppedError
 from engine.grid import GridSpec, SessionGrid
 from engine.plan_calls import PlanNames
 from engine.runtime.config import SessionConfig
@@ -32,7 +32,7 @@ from engine.runtime.quality_manager import DataQualityManager
 from engine.runtime.resume import Continuation, SessionsToRead
 from engine.runtime.sessions_to_read import sessions_to_read
 from engine.runtime.subscription_plan import Requirements, SubscriptionPlan, plan_subscription
-from engine.schema import TS
+from engine.schema import TS, rejected_rows
 from engine.sources.streams.contract import Delivery, HistoryRequest, Resolution, Stream, Subscription
 from engine.store.batch_rows import DateRange
 from engine.store.panel_key import AXIS_INTERVAL
@@ -461,29 +461,52 @@ class SessionCoordinator(PlanNames):
         gaps = gaps.select("symbol", "price_type", "gap_start", "gap_end").sort("gap_start")
         return replace(delivery, frames=tuple(outside_gaps(frame, gaps) for frame in delivery.frames))
 
-    def _hold_sessions_of(self, frames: Sequence[pl.DataFrame]) -> None:
-        """Read from the export the sessions of rows that come for one which the store does not hold."""
+    def _with_their_sessions(self, frames: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
+        """The frames, once the sessions of their rows that the store does not hold are read from the export.
+
+        When it cannot be read, its rows and one of these would make two truths of a session: rows before the first day that is
+        held whole are rejected with the reason.
+        """
         held = self.session.snapshot().held_from
         if self._past is None or held is None:
-            return
+            return list(frames)
         earliest = min(cast("dt.datetime", frame["ts"].cast(TS).min()) for frame in frames)
         day = max(earliest.date() - dt.timedelta(days=1), self._dates[0] or held)
-        if day < held:
-            symbols = list(self.session.snapshot().symbols.values())
-            self._past.restore(self.session, sessions_to_read(self._past, self.session, symbols, day), held)
+        if day >= held:
+            return list(frames)
+        symbols = list(self.session.snapshot().symbols.values())
+        try:
+            with self.session.transaction():
+                self._past.restore(self.session, sessions_to_read(self._past, self.session, symbols, day), held)
+        except EngineError as error:
+            reason = f"its session is in {self._past.dataset.target} alone, which cannot be read: {error}"
+            is_held = pl.col("ts") >= dt.datetime.combine(held + dt.timedelta(days=1), dt.time(), dt.UTC)
+            late = [frame.filter(~is_held).with_row_index("row") for frame in frames]
+            for rows in late:
+                self.session.add_rejects(rejected_rows(rows, reason, self.config.source.kind))
+            self.totals.notes = [*self.totals.notes, f"{sum(rows.height for rows in late):,} late rows were rejected: {reason}"]
+            return [rows for frame in frames if (rows := frame.filter(is_held)).height]
+        return list(frames)
 
     def _release_sessions(self, revision: int) -> None:
         """Drop from the store the sessions that a start from this revision of the export would not read.
 
-        Sessions from `session.start` on stay.
+        Sessions from `session.start` on stay, and all do until what was missed before the start has been answered: until then the
+        gaps of that revision say what of it is asked for by their retries. When the target cannot be read, the next close tries again.
         """
         export, known = self.config.export, self.session.snapshot()
-        past = None if export is None else Continuation.of(export.target)
-        if past is None or past.dataset.revision != revision:  # somebody else has written since
+        if export is None or self._missed:
             return
-        day = past.as_of.date() - dt.timedelta(days=1)
-        day = min(day, self._begin_of_history(day), self.config.session.start or day)
-        held = sessions_to_read(past, self.session, list(known.symbols.values()), day)
+        try:
+            past = Continuation.of(export.target)
+            if past is None or past.dataset.revision != revision:  # somebody else has written since
+                return
+            day = past.as_of.date() - dt.timedelta(days=1)
+            day = min(day, self._begin_of_history(day), self.config.session.start or day)
+            held = sessions_to_read(past, self.session, list(known.symbols.values()), day)
+        except EngineError as error:
+            self.totals.notes = [*self.totals.notes, f"past sessions stay in memory until the next close: {error}"]
+            return
         with self._transaction():
             self.session.release_sessions(held.first, indicators_from=held.indicators_from)
             self._past = past
@@ -533,7 +556,9 @@ class SessionCoordinator(PlanNames):
             frames = [frame for frame in (rows_of_symbols(frame, symbols) for frame in delivery.frames) if frame.height]
             if not frames:
                 continue
-            self._hold_sessions_of(frames)
+            frames = self._with_their_sessions(frames)
+            if not frames:
+                continue
             appended = self.session.append(
                 frames,
                 delivery.kind,

@@ -195,7 +195,11 @@ class Continuation:
             for key, part in by_panel(session, symbols, counted)
         }
         session.continue_from_export(
-            since, carried, counts, exported=self.dataset.revision, indicators_from=held.indicators_from
+            since,
+            carried,
+            counts,
+            exported=self.dataset.revision if until is None else None,
+            indicators_from=held.indicators_from,
         )
         if gaps.height:
             session.extend_axes(gaps)

@@ -19,7 +19,7 @@ import polars as pl
 
 from engine.derive.indicators import BEFORE, Indicator
 from engine.export.tables import TABLES
-from engine.grid import SessionGrid, whole_years
+from engine.grid import GridSpec, SessionGrid, whole_years
 from engine.interval import Interval
 from engine.runtime.indicator_groups import requested_panels
 from engine.runtime.resume import Continuation, SessionsToRead
@@ -74,16 +74,25 @@ def sessions_to_read(
 
 
 def whole_periods(session: SessionData, symbols: Sequence[SymbolSessionData], day: dt.date) -> dt.date:
-    """First session of the periods that `day` is in, of all derived intervals from `1d` on."""
-    starts = [day]
-    for spec, interval in {(one.spec, name) for one in symbols for name in one.derived_intervals}:
-        step = Interval.parse(interval)
-        if not step.is_intraday:
-            segments = session.calendar(spec.calendar).segments_in_bounds(*whole_years(day, day))
-            periods = SessionGrid.build(segments, step, spec).due()
-            held = periods.filter((pl.col("first_session") <= day) & (pl.col("session") >= day))
-            starts += held["first_session"].to_list()
-    return min(starts)
+    """First session from which on all periods are whole that `day` and later dates are in, of derived intervals from `1d` on.
+
+    A week that lies in two months needs the earlier of them whole, too, and so on.
+    """
+    steps = {(one.spec, name) for one in symbols for name in one.derived_intervals}
+    coarse = [(spec, step) for spec, name in steps for step in [Interval.parse(name)] if not step.is_intraday]
+    while True:
+        begin = min([day, *(first_of_period(session, spec, step, day) for spec, step in coarse)])
+        if begin == day:
+            return day
+        day = begin
+
+
+def first_of_period(session: SessionData, spec: GridSpec, step: Interval, day: dt.date) -> dt.date:
+    """First session of the period of a step from `1d` on that `day` is in; `day` itself where it is in none."""
+    segments = session.calendar(spec.calendar).segments_in_bounds(*whole_years(day, day))
+    periods = SessionGrid.build(segments, step, spec).due()
+    held = periods.filter((pl.col("first_session") <= day) & (pl.col("session") >= day))
+    return min([day, *held["first_session"].to_list()])
 
 
 def needs_of(indicator: Indicator) -> tuple[Need, ...] | None:

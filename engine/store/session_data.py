@@ -218,7 +218,7 @@ class SessionData(PlanNames, Summarized):
         carried: pl.DataFrame,
         counts: Mapping[PanelKey, pl.DataFrame],
         *,
-        exported: int,
+        exported: int | None,
         indicators_from: dt.date | None = None,
     ) -> None:
         """Set from which session on the store holds rows, what its export alone has (`CARRIED`), and add counts of the held ones.
@@ -232,8 +232,8 @@ class SessionData(PlanNames, Summarized):
             Their symbols live since before `session`.
         counts : mapping of PanelKey to DataFrame of `series, session, duplicates, corrections`
             Of sessions whose rows were read from the export, which tell nothing of what came twice.
-        exported : int
-            The revision of the export; the first call follows upon its rows, before any other row has come.
+        exported : int or None
+            The revision of the export whose rows the store has and no others; None where others have come before.
         indicators_from : date, optional
             The first session whose indicators are stored; default all held ones.
         """
@@ -255,7 +255,7 @@ class SessionData(PlanNames, Summarized):
             self._swap(
                 held_from=session,
                 indicators_from=indicators_from,
-                restored=self._state.restored or Restored(exported, revision),
+                restored=self._state.restored if exported is None else Restored(exported, revision),
                 carried=carried,
                 observed_range=ranges,
                 counts=summed,

@@ -331,7 +331,7 @@ def test_session_that_lives_for_days_holds_the_last_ones_and_exports_what_one_th
     for name, more in (("last", {}), ("all", {"start": dt.date(2024, 6, 27)})):
         target = tmp_path / name
         config = configured(
-            export={"target": str(target), "every_seconds": 3600}, derive=["5m", "1d"], gaps={"fill": False}
+            export={"target": str(target), "every_seconds": 0}, derive=["5m", "1d"], gaps={"fill": False}
         )
         config = config.model_copy(update={"session": config.session.model_copy(update=more)})
         morning = Morning(HandStream(), config, -60)
@@ -353,3 +353,33 @@ def test_session_that_lives_for_days_holds_the_last_ones_and_exports_what_one_th
     counted = scanned(tmp_path / "last", "quality").sort("session")
     assert counted.filter(session=days[0]).select("missing", "corrections").row(0) == (0, 1)
     assert verify(tmp_path / "last").is_empty()
+
+
+def test_what_was_missed_before_a_start_comes_after_the_close_that_the_history_was_down_over(tmp_path: Path) -> None:
+    target, export = tmp_path / "out", {"target": str(tmp_path / "out"), "every_seconds": 0}
+    first = launched(target, -5, export=export)
+    first.stream.push(bars("A", range(100)))
+    first.at(100).live.close()
+    second = Morning(HandStream(bars("A", range(200))), configured(export=export), 200)
+    second.stream.refuses = True
+    second.live.start()
+    second.stream.push(bars("A", range(200, 390)))
+    second.at(391)
+    second.stream.refuses = False
+    second.at(DAY - 60).live.close()
+    assert scanned(target, "bars").height == 390
+
+
+def test_target_that_cannot_be_read_ends_no_session(tmp_path: Path) -> None:
+    morning = launched(tmp_path / "out", -60, derive=["1d"], gaps={"fill": False})
+    for day in (0, 4 * DAY):
+        morning.stream.push(bars("A", range(day, day + 390)))
+        morning.at(day + 391)
+    assert morning.session.snapshot().held_from == dt.date(2024, 6, 30)
+    (tmp_path / "out").rename(tmp_path / "away")
+    morning.stream.push(bars("A", [7, TUESDAY - 1]))
+    morning.at(TUESDAY - 60)
+    (rejected,) = morning.session.snapshot().rejects
+    assert rejected.height == 1
+    assert "which cannot be read" in rejected["reason"][0]
+    assert "1 late rows were rejected" in morning.live.coordinator.totals.notes[-1]

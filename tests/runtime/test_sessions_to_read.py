@@ -20,7 +20,7 @@ from engine.runtime.processor import derive_session
 from engine.runtime.quality_manager import assess_session
 from engine.runtime.resume import Continuation, SessionsToRead
 from engine.runtime.run import export_session
-from engine.runtime.sessions_to_read import needs_of, sessions_to_read
+from engine.runtime.sessions_to_read import needs_of, sessions_to_read, whole_periods
 from engine.sources.streams.contract import Delivery
 from engine.store.session_data import SessionData
 from engine.store.symbol_data import SymbolSessionData
@@ -149,3 +149,13 @@ def test_needs_of_an_average_forget_what_is_below_the_last_bit() -> None:
     average = needs_of(Indicator.parse("ema(9)"))[-1]
     left = 0.8 ** (average.bars - 9 - 1)
     assert left < 1e-16 < left / 0.8
+
+
+@pytest.mark.parametrize(
+    ("derived", "first"),
+    [(("1w",), "2024-05-06"), (("1mo",), "2024-05-01"), (("1d", "1w", "1mo"), "2024-04-01"), (("5m",), "2024-05-07")],
+)
+def test_whole_periods_go_on_over_weeks_that_lie_in_two_months(derived: tuple[str, ...], first: str) -> None:
+    # 1 May 2024 is a Wednesday, 1 April a Monday.
+    symbols = [SymbolSessionData("A", "XNYS", derived_intervals=derived)]
+    assert str(whole_periods(SessionData(), symbols, dt.date(2024, 5, 7))) == first
