@@ -484,7 +484,10 @@ class SessionCoordinator(PlanNames):
             late = [frame.filter(~is_held).with_row_index("row") for frame in frames]
             for rows in late:
                 self.session.add_rejects(rejected_rows(rows, reason, self.config.source.kind))
-            self.totals.notes = [*self.totals.notes, f"{sum(rows.height for rows in late):,} late rows were rejected: {reason}"]
+            self.totals.notes = [
+                *self.totals.notes,
+                f"{sum(rows.height for rows in late):,} late rows were rejected: {reason}",
+            ]
             return [rows for frame in frames if (rows := frame.filter(is_held)).height]
         return list(frames)
 

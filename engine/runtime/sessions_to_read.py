@@ -92,7 +92,8 @@ def first_of_period(session: SessionData, spec: GridSpec, step: Interval, day: d
     segments = session.calendar(spec.calendar).segments_in_bounds(*whole_years(day, day))
     periods = SessionGrid.build(segments, step, spec).due()
     held = periods.filter((pl.col("first_session") <= day) & (pl.col("session") >= day))
-    return min([day, *held["first_session"].to_list()])
+    begins: list[dt.date] = held["first_session"].to_list()
+    return min([day, *begins])
 
 
 def needs_of(indicator: Indicator) -> tuple[Need, ...] | None:
