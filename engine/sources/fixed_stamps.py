@@ -12,8 +12,6 @@ from typing import Literal
 
 import polars as pl
 
-from engine.sources.fixed_words import parse_seconds
-
 _SPELLING = re.compile(
     r"(?P<date>\d{4}(?P<mark>[-/])\d{2}(?P=mark)\d{2})(?P<gap>[T ])"
     r"\d{2}:\d{2}(?:(?P<seconds>:\d{2})(?P<fraction>\.(?:\d{3}|\d{6}|\d{9}))?)?(?P<offset>Z|[+-]\d{2}:?\d{2})?"
@@ -33,15 +31,9 @@ def parse_fixed(cells: pl.Series) -> pl.Series | None:
     """
     sample = cells.first()
     match = _SPELLING.fullmatch(sample) if isinstance(sample, str) else None
-    if match is None or cells.null_count():
+    if match is None or not is_even(cells):
         return None
     offset, fraction = match["offset"] or "", match["fraction"]
-    if match["seconds"] and not fraction and offset in ("", "Z") and is_as_long(cells):
-        stamps = parse_seconds(cells, match["mark"], match["gap"])
-        if stamps is not None:
-            return stamps.dt.replace_time_zone("UTC") if offset else stamps
-    if not is_even(cells):
-        return None
     form = f"%Y{match['mark']}%m{match['mark']}%d{match['gap']}%H:%M"
     if match["seconds"]:
         form += f":%S%.{len(fraction) - 1}f" if fraction else ":%S"
@@ -58,17 +50,12 @@ def parse_fixed(cells: pl.Series) -> pl.Series | None:
     return naive.dt.replace_time_zone("UTC") if offset else naive
 
 
-def is_as_long(cells: pl.Series) -> bool:
-    """Whether all cells are as long as another, in bytes."""
-    lengths = cells.str.len_bytes()
-    return bool(lengths.min() == lengths.max())
-
-
 def is_even(cells: pl.Series) -> bool:
-    """Whether no cell has a second of 60, all are as long as another, and begin with a year of 1900-2199; none is null."""
-    first, last = cells.min(), cells.max()
+    """Whether no cell is null or has a second of 60, all are as long as another, and begin with a year of 1900-2199."""
+    lengths, first, last = cells.str.len_bytes(), cells.min(), cells.max()
     is_dated = isinstance(first, str) and isinstance(last, str) and first >= YEARS[0] and last < YEARS[1]
-    return is_dated and is_as_long(cells) and not cells.str.contains(":60", literal=True).any()
+    is_even = is_dated and not cells.null_count() and lengths.min() == lengths.max()
+    return is_even and not cells.str.contains(":60", literal=True).any()
 
 
 def offset_durations(written: pl.Series, unit: Literal["ns", "us"]) -> pl.Series | None:
