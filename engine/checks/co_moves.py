@@ -11,7 +11,7 @@ stamped that much late.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -111,15 +111,16 @@ def lags_against_others(moves: pl.DataFrame) -> pl.DataFrame:
 
 def lags_of_interval(moves: pl.DataFrame, step: int) -> pl.DataFrame:
     """Return `LAGS` of series of one interval of `step` seconds."""
-    series = moves.select(KEY).unique().sort(KEY).with_columns(pl.col("symbol").rle_id().cast(pl.Int64).alias("owner"))
+    series = moves.select(KEY).unique().sort(KEY)
+    series = series.with_columns(pl.col("symbol").rle_id().cast(pl.Int64).alias("symbol_number"))
     if series["symbol"].n_unique() <= 2:  # noqa: PLR2004
         return empty(LAGS)
     sessions = moves["session"].unique().sort()
-    kept = sessions.gather(np.unique(np.linspace(0, len(sessions) - 1, min(len(sessions), MOST_SESSIONS)).astype(int)))
+    compared = np.unique(np.linspace(0, len(sessions) - 1, min(len(sessions), MOST_SESSIONS)).astype(int))
     events = (
         moves.join(series.with_row_index("series"), on=KEY)
-        .filter(pl.col("session").is_in(kept.implode()))
-        .select("series", "owner", pl.col("session").cast(pl.Int64), "moments")
+        .filter(pl.col("session").is_in(sessions.gather(compared).implode()))
+        .select(pl.col("series").cast(pl.Int64), "symbol_number", pl.col("session").cast(pl.Int64), "moments")
         .explode("moments")
         .drop_nulls("moments")
     )
@@ -131,44 +132,62 @@ def lags_of_interval(moves: pl.DataFrame, step: int) -> pl.DataFrame:
     first = int(instant.min()) - FARTHEST - (max(BESIDE) + 1) * step
     cell = (instant - first) // step * 2 + moments % 2
     size = int(cell.max()) + 2 * (FARTHEST // step + max(BESIDE) + 2)
-    own = distinct(events["owner"].to_numpy() * size + cell)
-    symbols = np.bincount(own % size, minlength=size)
-    number, at = np.divmod(distinct(events["series"].to_numpy().astype(np.int64) * size + cell), size)
-    begins, own_begins = (
-        np.searchsorted(sorted_cells, np.arange(count + 1) * per)
-        for sorted_cells, count, per in ((number, series.height, 1), (own, int(events["owner"].max()) + 1, size))  # type: ignore[arg-type]
-    )
+    symbol_cells = cells_by_number(events["symbol_number"].to_numpy(), cell, size)
+    series_cells = cells_by_number(events["series"].to_numpy(), cell, size)
+    symbols = np.bincount(symbol_cells.cells, minlength=size)
     lags = tried_lags(step)
     rows = []
-    for one in may_be_late(symbols, at, begins):
-        named = series.row(int(one))
-        cells, others = at[begins[one] : begins[one + 1]], own[own_begins[named[-1]] : own_begins[named[-1] + 1]] % size
-        symbols[others] -= 1
-        told = best_lag(symbols, cells, lags)
-        symbols[others] += 1
-        if told is not None:
-            lag, agree, strength, stamped = told
-            rows.append((*named[:-1], lag * step, len(cells), agree, strength, stamped))
+    for number in may_be_late(symbols, series_cells):
+        *names, symbol_number = series.row(int(number))
+        moved, of_symbol = series_cells.of(int(number)), symbol_cells.of(symbol_number)
+        symbols[of_symbol] -= 1
+        found = best_lag(symbols, moved, lags)
+        symbols[of_symbol] += 1
+        if found is not None:
+            lag, agree, others, stamped = found
+            rows.append((*names, lag * step, len(moved), agree, others, stamped))
     return pl.DataFrame(rows, schema=LAGS, orient="row")
 
 
-def may_be_late(symbols: Ints, at: Ints, begins: Ints) -> Ints:
-    """Return the numbers of the series with enough moves that agree with so few symbols that more may agree at a lag.
+class NumberedCells(NamedTuple):
+    """Cells of series (or symbols) 0, 1, ..., those of one after those of another, each once.
+
+    Attributes
+    ----------
+    cells : array of int
+    begins : array of int
+        Where the cells of each begin, and the end of the last one.
+    """
+
+    cells: Ints
+    begins: Ints
+
+    def of(self, number: int) -> Ints:
+        """Cells of one of them, ascending."""
+        return self.cells[self.begins[number] : self.begins[number + 1]]
+
+
+def cells_by_number(numbers: Ints, cells: Ints, size: int) -> NumberedCells:
+    """Distinct cells (below `size`) of each number."""
+    owners, distinct_cells = np.divmod(distinct(numbers * size + cells), size)
+    return NumberedCells(distinct_cells, np.searchsorted(owners, np.arange(int(owners.max()) + 2)))
+
+
+def may_be_late(symbols: Ints, moves: NumberedCells) -> Ints:
+    """Numbers of the series with enough moves that agree with so few symbols as stamped that more may agree at a lag.
 
     Parameters
     ----------
     symbols : array
         Symbols that move, the series' own among them, by cell.
-    at : array
-        Cells of the moves of all series, those of one after those of another, each once.
-    begins : array
-        Where those of each series begin, and the end of the last one.
+    moves : NumberedCells
+        Of the series.
     """
-    count = np.diff(begins)
-    agreeing = np.diff(np.append(0, np.cumsum(symbols[at]))[begins]) - count
-    # At no lag are more symbols there than in as many cells of the most symbols.
-    most_first = np.sort(symbols[symbols > 0])[::-1]
-    most = np.append(0, np.cumsum(most_first))[np.minimum(count, len(most_first))]
+    count = np.diff(moves.begins)
+    agreeing = np.diff(np.append(0, np.cumsum(symbols[moves.cells]))[moves.begins]) - count
+    # At no lag do more symbols agree than in as many cells of the most symbols.
+    descending = np.sort(symbols[symbols > 0])[::-1]
+    most = np.append(0, np.cumsum(descending))[np.minimum(count, len(descending))]
     late: Ints = np.flatnonzero((count >= FEWEST_MOVES) & (agreeing * TIMES <= most))
     return late
 

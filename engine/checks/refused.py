@@ -172,7 +172,7 @@ def repeats(quality: pl.DataFrame, kind: str) -> pl.DataFrame:
         .agg(
             pl.col(kind).sum().alias("count"),
             pl.col("present").sum(),
-            pl.col("present").filter(counted).sum().alias("held"),
+            pl.col("present").filter(counted).sum().alias("present_there"),
             counted.sum().alias("sessions"),
             pl.col("session")
             .filter(counted)
@@ -239,7 +239,9 @@ def conflict_finding(row: Row) -> Row:
 def repeats_finding(row: Row, kind: str) -> Row:
     """Build the finding of one series: `warning` for `corrections` above 0.1 % of the rows, else `info`."""
     share = row["count"] / max(row["present"], 1)
-    are_two_sources = kind == "corrections" and row["count"] >= max(FEWEST_OF_SOURCE, MOST_OF_SOURCE * row["held"])
+    are_two_sources = kind == "corrections" and row["count"] >= max(
+        FEWEST_OF_SOURCE, MOST_OF_SOURCE * row["present_there"]
+    )
     done = (
         "repeat a row that was there, in every cell"
         if kind == "duplicates"

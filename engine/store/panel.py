@@ -128,10 +128,15 @@ class SortedRun:
         """(min, max) of `session`; (None, None) without rows."""
         return self.rows["session"].min(), self.rows["session"].max()
 
+    def begins_before(self, session: dt.date) -> bool:
+        """Whether the run has a row of an earlier session."""
+        first = self.sessions[0]
+        return first is not None and bool(first < session)
+
     @cached_property
     def extent(self) -> pl.DataFrame:
         """Per series `series, rows, first_ts, last_ts`; `rows` without those that replace one of an earlier run."""
-        spans = _extent(self.rows)
+        spans = extent_by_series(self.rows)
         again = [
             near.select(self.key)
             for part in self.before
@@ -257,7 +262,7 @@ class Panel:
         """New panel without the rows of sessions before `session`; parts that have none stay as they are."""
         kept = tuple(
             run.rows.filter(~(pl.col("session") < session).fill_null(value=False))
-            if is_before(run, session)
+            if run.begins_before(session)
             else run.rows
             for run in self.sorted_runs
         )
@@ -381,17 +386,11 @@ def merge_sorted(parts: Sequence[pl.DataFrame], key: tuple[str, ...], *, overlap
     return whole.rechunk()
 
 
-def is_before(run: SortedRun, session: dt.date) -> bool:
-    """Whether a run has rows of a session before `session`."""
-    first = run.sessions[0]
-    return first is not None and first < session
-
-
 def _is_after(latest: Any, instant: dt.datetime | None) -> bool:  # noqa: ANN401
     return instant is not None and latest is not None and latest > instant
 
 
-def _extent(rows: pl.DataFrame) -> pl.DataFrame:
+def extent_by_series(rows: pl.DataFrame) -> pl.DataFrame:
     """Per series `series, rows, first_ts, last_ts` of rows that are sorted by series and time."""
     # Rows are sorted by series and time, so its bounds are where a series begins and ends.
     begins = (pl.col("series") != pl.col("series").shift()).fill_null(value=True)

@@ -22,6 +22,7 @@ from engine.grid import SLOTS, SessionGrid, whole_years
 from engine.interval import Interval, Intervals, check_known_intervals, intervals_of
 from engine.schema import REJECTS, TS, empty
 from engine.store.change_log import ChangeLog
+from engine.store.panel import extent_by_series
 from engine.store.panel_key import PANEL_SCHEMAS, RAW_PRICE_TYPES, PanelKey
 from engine.store.panel_state import PanelState
 from engine.store.session_state import CARRIED, SessionState
@@ -254,16 +255,13 @@ class Snapshot(PanelState, SessionState, Summarized):
 
         Bars that are not over by `as_of` do not count among `rows`, as they are in no export.
         """
-        extents = [self.carried.select(*CARRIED)] + [
-            with_series_names(run.extent.with_columns(pl.col("first_ts", "last_ts").cast(TS)), self.series).select(
-                *CARRIED
-            )
+        extents = [
+            self._extent_by_symbol(run.extent)
             for key, panel in self.panels.items()
             if key.origin == "source"
             for run in panel.sorted_runs
         ]
-        by_symbol = pl.concat([*extents, self._open_bars()]).group_by("symbol")
-        extent = by_symbol.agg(pl.col("rows").sum(), pl.col("first_ts").min(), pl.col("last_ts").max())
+        extent = sum_extents([self.carried, *extents, self._open_bars()])
         # Thousands of symbols share their other fields: a row of each set of them, taken as often as there are symbols.
         shared = [name for name in SYMBOLS_VIEW if name not in ("symbol", "source_symbol", "incomplete")]
         fields_of = attrgetter(*shared)
@@ -288,18 +286,17 @@ class Snapshot(PanelState, SessionState, Summarized):
 
     def carried_before(self, session: dt.date) -> pl.DataFrame:
         """`carried` with the source rows of the sessions before one, as if they were in an export alone."""
-        extents = [self.carried.select(*CARRIED)]
-        for key, panel in self.panels.items():
-            if key.origin == "source":
-                rows = panel.where(pl.col("session") < session).select("series", pl.col("ts").cast(TS))
-                ends = rows.group_by("series").agg(
-                    pl.len().cast(pl.Int64).alias("rows"),
-                    pl.col("ts").min().alias("first_ts"),
-                    pl.col("ts").max().alias("last_ts"),
-                )
-                extents.append(with_series_names(ends, self.series).select(*CARRIED))
-        by_symbol = pl.concat(extents).group_by("symbol", maintain_order=True)
-        return by_symbol.agg(pl.col("rows").sum(), pl.col("first_ts").min(), pl.col("last_ts").max())
+        earlier = [
+            self._extent_by_symbol(extent_by_series(panel.where(pl.col("session") < session)))
+            for key, panel in self.panels.items()
+            if key.origin == "source"
+        ]
+        return sum_extents([self.carried, *earlier])
+
+    def _extent_by_symbol(self, extent: pl.DataFrame) -> pl.DataFrame:
+        """`CARRIED` of an extent by series."""
+        zoned = extent.with_columns(pl.col("first_ts", "last_ts").cast(TS))
+        return with_series_names(zoned, self.series).select(*CARRIED)
 
     def _open_bars(self) -> pl.DataFrame:
         """`CARRIED` with the negative number of source bars per symbol that end after `as_of`; found among the newest rows."""
@@ -353,3 +350,9 @@ class Snapshot(PanelState, SessionState, Summarized):
             "calendars": self.calendar_table(),
             "symbols": self.symbol_table(),
         }
+
+
+def sum_extents(extents: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """`CARRIED` with one row per symbol: the number of all its rows, their first and their last stamp."""
+    by_symbol = pl.concat(one.select(*CARRIED) for one in extents).group_by("symbol", maintain_order=True)
+    return by_symbol.agg(pl.col("rows").sum(), pl.col("first_ts").min(), pl.col("last_ts").max())

@@ -190,12 +190,9 @@ class VersionedRows:
 
     def from_session(self, session: dt.date) -> VersionedRows:
         """New versioned rows without those of sessions before `session`."""
-        keep = pl.col("session") >= session
-        return self._of(
-            part if part.sessions[0] >= session else MaskedRun(rows)
-            for part in self.parts
-            if (rows := part.rows.filter(keep)).height
-        )
+        later = pl.col("session") >= session
+        kept = (one if one.sessions[0] >= session else MaskedRun(one.rows.filter(later)) for one in self.parts)
+        return self._of(one for one in kept if one.height)
 
     def edited(self, removed: pl.DataFrame, added: pl.DataFrame, revision: int) -> Edit:
         """Remove keys of `removed`, add `added` with `revision`; rows equal in both stay; `touched`: rows added and rows removed.
