@@ -300,7 +300,7 @@ class SessionCoordinator(PlanNames):
                 written = self._write()
                 revision = revision if written is None else written
             if is_over and self.config.session.mode == "live" and written is not None:
-                self._release_sessions(written)
+                self._drop_exported_sessions(written)
         self.totals.steps += 1
         session = self.session.snapshot().session_date
         return Step(self._now, session, self.totals.rows - rows, self.totals.derived - derived, revision)
@@ -461,43 +461,46 @@ class SessionCoordinator(PlanNames):
         gaps = gaps.select("symbol", "price_type", "gap_start", "gap_end").sort("gap_start")
         return replace(delivery, frames=tuple(outside_gaps(frame, gaps) for frame in delivery.frames))
 
-    def _with_their_sessions(self, frames: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
-        """The frames, once the sessions of their rows that the store does not hold are read from the export.
+    def _restore_sessions_of(self, frames: Sequence[pl.DataFrame]) -> list[pl.DataFrame]:
+        """Rows to append, once the sessions of theirs that the store does not hold are restored from the export.
 
-        When it cannot be read, its rows and one of these would make two truths of a session: rows before the first day that is
-        held whole are rejected with the reason.
+        All of them; those of such sessions are rejected when the export cannot be read, as a store with a part of a session
+        would export it as the whole.
         """
-        held = self.session.snapshot().held_from
-        if self._past is None or held is None:
+        held_from = self.session.snapshot().held_from
+        if self._past is None or held_from is None:
             return list(frames)
         earliest = min(cast("dt.datetime", frame["ts"].cast(TS).min()) for frame in frames)
-        day = max(earliest.date() - dt.timedelta(days=1), self._dates[0] or held)
-        if day >= held:
+        day = max(earliest.date() - dt.timedelta(days=1), self._dates[0] or held_from)
+        if day >= held_from:
             return list(frames)
         symbols = list(self.session.snapshot().symbols.values())
         try:
             with self.session.transaction():
-                self._past.restore(self.session, sessions_to_read(self._past, self.session, symbols, day), held)
+                self._past.restore(self.session, sessions_to_read(self._past, self.session, symbols, day), held_from)
         except EngineError as error:
             reason = f"its session is in {self._past.dataset.target} alone, which cannot be read: {error}"
-            is_held = pl.col("ts") >= dt.datetime.combine(held + dt.timedelta(days=1), dt.time(), dt.UTC)
-            late = [frame.filter(~is_held).with_row_index("row") for frame in frames]
-            for rows in late:
-                self.session.add_rejects(rejected_rows(rows, reason, self.config.source.kind))
-            self.totals.notes = [
-                *self.totals.notes,
-                f"{sum(rows.height for rows in late):,} late rows were rejected: {reason}",
-            ]
-            return [rows for frame in frames if (rows := frame.filter(is_held)).height]
+            # Of the first day that is held, evening rows may be of the session before.
+            return self._reject_before(held_from + dt.timedelta(days=1), frames, reason)
         return list(frames)
 
-    def _release_sessions(self, revision: int) -> None:
+    def _reject_before(self, day: dt.date, frames: Sequence[pl.DataFrame], reason: str) -> list[pl.DataFrame]:
+        """Rows from a UTC date on; those before go to the rejects with the reason, and a note says how many."""
+        is_later = pl.col("ts") >= dt.datetime.combine(day, dt.time(), dt.UTC)
+        rejected = [frame.filter(~is_later).with_row_index("row") for frame in frames]
+        for rows in rejected:
+            self.session.add_rejects(rejected_rows(rows, reason, self.config.source.kind))
+        count = sum(rows.height for rows in rejected)
+        self.totals.notes = [*self.totals.notes, f"{count:,} late rows were rejected: {reason}"]
+        return [rows for frame in frames if (rows := frame.filter(is_later)).height]
+
+    def _drop_exported_sessions(self, revision: int) -> None:
         """Drop from the store the sessions that a start from this revision of the export would not read.
 
-        Sessions from `session.start` on stay, and all do until what was missed before the start has been answered: until then the
-        gaps of that revision say what of it is asked for by their retries. When the target cannot be read, the next close tries again.
+        Sessions from `session.start` on stay. All stay until what was missed before the start is answered, since the gaps of
+        the start's revision say what of it is left to retries. When the export cannot be read, the next close tries again.
         """
-        export, known = self.config.export, self.session.snapshot()
+        export, snapshot = self.config.export, self.session.snapshot()
         if export is None or self._missed:
             return
         try:
@@ -506,12 +509,12 @@ class SessionCoordinator(PlanNames):
                 return
             day = past.as_of.date() - dt.timedelta(days=1)
             day = min(day, self._begin_of_history(day), self.config.session.start or day)
-            held = sessions_to_read(past, self.session, list(known.symbols.values()), day)
+            read = sessions_to_read(past, self.session, list(snapshot.symbols.values()), day)
         except EngineError as error:
             self.totals.notes = [*self.totals.notes, f"past sessions stay in memory until the next close: {error}"]
             return
         with self._transaction():
-            self.session.release_sessions(held.first, indicators_from=held.indicators_from)
+            self.session.drop_sessions_before(read.first, indicators_from=read.indicators_from)
             self._past = past
 
     def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:
@@ -559,7 +562,7 @@ class SessionCoordinator(PlanNames):
             frames = [frame for frame in (rows_of_symbols(frame, symbols) for frame in delivery.frames) if frame.height]
             if not frames:
                 continue
-            frames = self._with_their_sessions(frames)
+            frames = self._restore_sessions_of(frames)
             if not frames:
                 continue
             appended = self.session.append(

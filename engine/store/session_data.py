@@ -263,8 +263,8 @@ class SessionData(PlanNames, Summarized):
                 change_log=replace(self._state.change_log, entries=(), start_revision=revision),
             )
 
-    def release_sessions(self, session: dt.date, *, indicators_from: dt.date | None = None) -> None:
-        """Drop what is stored of sessions before `session`, which is in an export; no change that consumers are told.
+    def drop_sessions_before(self, session: dt.date, *, indicators_from: dt.date | None = None) -> None:
+        """Drop what is stored of the sessions before `session`, which an export has; the change log does not list them.
 
         Parameters
         ----------
