@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
+from engine.arguments import location_of
+from engine.errors import ExportError
 from engine.export.coded_text import concat_coded
 from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, TableChange, commit_revision
 from engine.export.folders import small_years, year_folders
@@ -28,7 +30,7 @@ from engine.export.parquet import Batch, StagedFile, stage, stage_batches
 from engine.export.resumed_difference import difference_since
 from engine.export.table_edits import RowChanges, TableFiles, stage_changes
 from engine.export.tables import KEYS, PARTITION, SORT, TABLES, conform_table, sorted_rows
-from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, is_export
 from engine.schema import REJECTS, Kind, empty
 from engine.store.panel import Panel
 from engine.store.panel_key import PanelKey
@@ -87,6 +89,9 @@ def export_snapshot(
         The target is something else, somebody else is writing to it, or it cannot be written; the former
         revision is what it was.
     """
+    target = location_of("target", target)
+    if not is_export(target):  # before folders are made there
+        check_has_dropped(snapshot, target, None)
     state = StoreState(snapshot.store_id, snapshot.revision, written_at, snapshot.as_of)
 
     def plan(draft: RevisionDraft) -> RevisionPlan:
@@ -113,9 +118,26 @@ def reason_for_full_export(snapshot: Snapshot, exports: pl.DataFrame | None) -> 
     return None
 
 
+def check_has_dropped(snapshot: Snapshot, target: Path, exports: pl.DataFrame | None) -> None:
+    """ExportError where rows of earlier sessions were exported and dropped, and the target's last revision is not of that store."""
+    if snapshot.carried["rows"].sum() == 0:
+        return
+    found = "has no revision"
+    if exports is not None:
+        last = exports.row(-1, named=True)
+        if last["store_id"] == snapshot.store_id:
+            return
+        found = f"is of another store since its revision {last['revision']}"
+    raise ExportError(
+        f"{target}: the session holds its rows from {snapshot.held_from} on and has exported those before, but "
+        f"this target {found}; valid: the target that it has exported to, or a new session for another target"
+    )
+
+
 def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> RevisionPlan:
     """Stage small tables whole, of others the changes; all rows if `full`, no revision is usable or most is new."""
     former = draft.former
+    check_has_dropped(snapshot, draft.target, None if former is None else former.exports)
     is_continued = snapshot.held_from is not None
     changes = {}
     small_tables = (

@@ -47,6 +47,7 @@ ALWAYS = dt.datetime(1900, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=
 Exporter = Callable[[SessionData], int]  # writes a revision of the store and returns its number
 MOST_TAKES = 100_000  # of what waits at the start
 INSTANT = dt.timedelta(microseconds=1)
+REPEAT_SECONDS = 60  # after which an export that failed is repeated, where no shorter cadence does it
 FOLLOWING = (
     "phase",
     "totals",
@@ -134,6 +135,10 @@ class SessionCoordinator(PlanNames):
         The store.
     export : Exporter, optional
         Writes revisions, at the configured cadence and at the end of each session.
+    grace : timedelta
+        By which the as-of time is behind.
+    report_failed_export : callable, optional
+        Called with the error when an export in `advance` fails, which is then repeated; default: the error is raised.
     """
 
     _plan_names = PLAN_NAMES
@@ -147,6 +152,7 @@ class SessionCoordinator(PlanNames):
         export: Exporter | None = None,
         *,
         grace: dt.timedelta = dt.timedelta(0),
+        report_failed_export: Callable[[EngineError], None] | None = None,
     ) -> None:
         self.config = config
         self.session = session
@@ -156,6 +162,8 @@ class SessionCoordinator(PlanNames):
         self._describe = describe
         self._export = export
         self._grace = grace
+        self._report_failed_export = report_failed_export
+        self._is_export_owed = False
         self._pending: set[str] = set()
         self._processor = DataProcessor(session)
         self._indicators = IndicatorManager(session)
@@ -297,7 +305,7 @@ class SessionCoordinator(PlanNames):
                         self.session.set_session(self._spans[0].session, active=False)
                         self._indicators.step()
             if is_over or self._is_export_due(stop):
-                written = self._write()
+                written = self._try_to_write()
                 revision = revision if written is None else written
             if is_over and self.config.session.mode == "live" and written is not None:
                 self._drop_exported_sessions(written)
@@ -662,13 +670,16 @@ class SessionCoordinator(PlanNames):
             self.session.set_session(self._spans[0].session, active=False)
 
     def _is_export_due(self, now: dt.datetime) -> bool:
-        """Whether `every_seconds` (0: never) passed since the last export; the first call only starts the time."""
+        """Whether `every_seconds` (0: never) passed since the last export, or `REPEAT_SECONDS` since one that failed.
+
+        The first call only starts the time.
+        """
         export = self.config.export
-        if self._export is None or export is None or not export.every_seconds:
+        if self._export is None or export is None or not (export.every_seconds or self._is_export_owed):
             return False
         since = self._exported_at or now
         self._exported_at = since
-        return now >= since + dt.timedelta(seconds=export.every_seconds)
+        return now >= since + dt.timedelta(seconds=export.every_seconds or REPEAT_SECONDS)
 
     def _write_at_once(self, *, is_changed: bool) -> None:
         """Export a change of the symbols in live mode, whatever the cadence; that goes on as it was."""
@@ -676,13 +687,25 @@ class SessionCoordinator(PlanNames):
             self.totals.exports += 1
             self.totals.revision = self._export(self.session)
 
+    def _try_to_write(self) -> int | None:
+        """`_write`; after an error None where a report of it is asked for, and the export is due again."""
+        try:
+            return self._write()
+        except EngineError as error:
+            if self._report_failed_export is None:
+                raise
+            self._is_export_owed = True
+            self._report_failed_export(error)
+            return None
+
     def _write(self) -> int | None:
         """Export the store, record the time, count the export; return the revision, None without an exporter."""
         if self._export is None:
             return None
         self._exported_at = self._now
-        self.totals.exports += 1
         self.totals.revision = self._export(self.session)
+        self.totals.exports += 1
+        self._is_export_owed = False
         return self.totals.revision
 
 

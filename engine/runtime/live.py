@@ -96,6 +96,7 @@ class LiveSession:
             self.session,
             self._scheduled(exporter(config, self.clock)),
             grace=grace,
+            report_failed_export=self._report_failed_export,
         )
         self.filler = GapFiller(self.session, config.gaps)
         self._endpoint = HistoryEndpoint(config.gaps.interval_seconds)
@@ -212,6 +213,12 @@ class LiveSession:
         return SymbolSessionData(
             symbol, self._calendars.of(symbol), segments=part.segments, source=self.config.source.kind
         )
+
+    def _report_failed_export(self, error: EngineError) -> None:
+        """Record an export that failed; the first one, of the start, is raised: it shows a target that cannot be used."""
+        if self.last_step_at is None:
+            raise error
+        self._record(f"export: {error}; it is repeated")
 
     def _record(self, error: str) -> None:
         """Add a line to `errors` and count it."""

@@ -60,7 +60,7 @@ METRICS = (
     MetricOfStatus("last_step_seconds", "gauge", "Duration of the last step, its export included", "", one(lambda s: s.step_seconds)),
     MetricOfStatus("revisions", "counter", "Revisions written to the export by this process", "", one(lambda s: s.exports)),
     MetricOfStatus("revision", "gauge", "Number of the last revision that this process wrote", "", one(lambda s: s.revision)),
-    MetricOfStatus("errors", "counter", "Errors of backfills, consumers and of closing", "", one(lambda s: s.errors)),
+    MetricOfStatus("errors", "counter", "Errors of backfills, exports, consumers and of closing", "", one(lambda s: s.errors)),
     MetricOfStatus("symbols", "gauge", "Symbols of the session", "", one(lambda s: s.symbols)),
     MetricOfStatus("gaps", "gauge", "Gaps of base bars in the current session", "state", lambda s: list(s.gaps.items())),
     MetricOfStatus("missing_slots", "gauge", "Missing slots of base bars in the current session", "", one(lambda s: s.missing)),

@@ -11,7 +11,7 @@ import engine
 import polars as pl
 import pytest
 from engine import open_dataset
-from engine.errors import CoverageError, ParameterError
+from engine.errors import CoverageError, ExportError, ParameterError
 from engine.export.dataset import write_dataset
 from engine.export.delta import read_delta
 from engine.export.maintenance.vacuum import vacuum
@@ -383,3 +383,57 @@ def test_target_that_cannot_be_read_ends_no_session(tmp_path: Path) -> None:
     assert rejected.height == 1
     assert "which cannot be read" in rejected["reason"][0]
     assert "1 late rows were rejected" in morning.live.coordinator.totals.notes[-1]
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_target_that_is_removed_or_replaced_gets_no_export_without_the_dropped_sessions(
+    is_replaced: bool, tmp_path: Path
+) -> None:
+    target = tmp_path / "out"
+    morning = launched(target, -60, gaps={"fill": False})
+    for day in (0, 4 * DAY):
+        morning.stream.push(bars("A", range(day, day + 390)))
+        morning.at(day + 391)
+    assert morning.session.snapshot().held_from == dt.date(2024, 6, 30)
+    target.rename(tmp_path / "away")
+    if is_replaced:
+        launched(target, TUESDAY - 60).live.close()
+    before = sorted(target.rglob("*"))
+    morning.stream.push(bars("A", range(TUESDAY, TUESDAY + 390)))
+    morning.at(TUESDAY + 391)
+    assert ("is of another store" if is_replaced else "has no revision") in morning.live.errors[-1]
+    assert sorted(target.rglob("*")) == before
+    with pytest.raises(ExportError, match="the target that it has exported to"):
+        morning.live.close()
+    assert sorted(target.rglob("*")) == before
+
+
+@pytest.mark.parametrize("every_seconds", [0, 60])
+def test_export_that_fails_is_told_and_repeated_and_ends_no_session(every_seconds: int, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    morning = launched(
+        target, -60, gaps={"fill": False}, export={"target": str(target), "every_seconds": every_seconds}
+    )
+    morning.stream.push(bars("A", range(390)))
+    morning.at(10)
+    if every_seconds:
+        target.rename(tmp_path / "away")
+    target.write_text("a file in the place of the folder")
+    morning.at(391)
+    assert "export: " in morning.live.errors[-1]
+    assert "it is repeated" in morning.live.errors[-1]
+    held, errors = morning.session.snapshot().held_from, morning.live.error_count
+    target.unlink()
+    if every_seconds:
+        (tmp_path / "away").rename(target)
+    morning.at(393)
+    assert morning.live.error_count == errors
+    assert scanned(target, "bars").height == 390
+    assert morning.session.snapshot().held_from == held
+    morning.live.close()
+
+
+def test_start_whose_export_fails_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file in the place of the folder")
+    with pytest.raises(ExportError):
+        launched(tmp_path / "out", 10, past=bars("A", range(10)))
