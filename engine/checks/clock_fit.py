@@ -41,7 +41,7 @@ class Fit:
 
     Attributes
     ----------
-    groups : DataFrame of `symbol, price_type, interval, offset, rows, volume`
+    groups : DataFrame of `symbol, price_type, interval, offset, rows`
     weighed : array of bool
         Whether the volume weighs, else each row counts 1.
     inside : array
@@ -100,8 +100,9 @@ def fit(profile: pl.DataFrame, segments: pl.DataFrame, zone: str) -> Fit:
         The zone of the profile's offsets.
     """
     week = profile.filter(pl.col("facet") == "week")
-    groups = week.group_by(*SERIES, "offset").agg(pl.col("rows", "volume").sum()).sort(*SERIES, "offset")
-    rows, volume = (spread_over_bars(one, groups["interval"]) for one in dense_counts(week, groups, "rows", "volume"))
+    groups, group = numbered_groups(week, (*SERIES, "offset"))
+    counts = dense_counts(week, group, groups.height, "rows", "volume")
+    rows, volume = (spread_over_bars(one, groups["interval"]) for one in counts)
     with np.errstate(over="ignore", invalid="ignore"):  # volumes near the bound of a float
         weighed = (volume.sum(1) > 0) & (groups["price_type"] == "last").to_numpy()
         weight = np.where(weighed[:, None], without_single_prints(volume, rows), rows)
@@ -164,23 +165,35 @@ def without_single_prints(volume: Floats, rows: Floats) -> Floats:
 
 def spread_over_bars(counts: Floats, intervals: pl.Series) -> Floats:
     """Counts per group and quarter hour, those of longer bars in equal parts in all quarters that a bar covers."""
-    spread = counts.copy()
+    spread = counts
     for text in intervals.unique():
         quarters = Interval.parse(text).step_us // (CELL_MINUTES * MINUTE_US)
         if 1 < quarters <= DAY_CELLS // 2:
+            spread = counts.copy() if spread is counts else spread
             ours = (intervals == text).to_numpy()
             spread[ours] = sum(np.roll(counts[ours], k, axis=1) for k in range(quarters)) / quarters
     return spread
 
 
-def dense_counts(
-    week: pl.DataFrame, groups: pl.DataFrame, *names: str, key: Sequence[str] = (*SERIES, "offset")
-) -> list[Floats]:
-    """One array per name: a row per group of `key` (each row of `week` has one), a column per quarter hour; 0 where none."""
-    at = week.join(groups.select(key).with_row_index("group"), on=key, how="left", maintain_order="left")
-    flat = at["group"].cast(pl.Int64).to_numpy() * WEEK_CELLS + at["cell"].to_numpy()
-    dense = (np.bincount(flat, weights=at[name].to_numpy(), minlength=groups.height * WEEK_CELLS) for name in names)
-    return [one.astype(np.float64).reshape(-1, WEEK_CELLS) for one in dense]
+def numbered_groups(week: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, Ints]:
+    """(groups of rows with an equal `key`, sorted, with their sum of `rows`; number of each row's group)."""
+    # The rows of a group are neighbours mostly: a key of a run is looked up once.
+    begins = pl.any_horizontal(pl.col(name) != pl.col(name).shift() for name in key).fill_null(value=True)
+    heads = week.select(begins.arg_true()).to_series()
+    runs = week.select(key)[heads]
+    groups = runs.unique().sort(key)
+    of_run = runs.join(groups.with_row_index("group"), on=key, how="left", maintain_order="left")["group"]
+    first = heads.to_numpy().astype(np.int64)
+    group = np.repeat(of_run.to_numpy().astype(np.int64), np.diff(np.append(first, week.height)))
+    rows = np.bincount(group, weights=week["rows"].to_numpy(), minlength=groups.height)
+    return groups.with_columns(pl.Series("rows", rows.astype(np.int64))), group
+
+
+def dense_counts(week: pl.DataFrame, group: Ints, count: int, *names: str) -> list[Floats]:
+    """One array per name: a row per group, a column per quarter hour; 0 where none."""
+    flat = group * WEEK_CELLS + week["cell"].to_numpy()
+    dense = (np.bincount(flat, weights=week[name].to_numpy(), minlength=count * WEEK_CELLS) for name in names)
+    return [one.astype(np.float64, copy=False).reshape(-1, WEEK_CELLS) for one in dense]
 
 
 def _share(weight: Floats, moved: Floats) -> Floats:

@@ -12,7 +12,7 @@ Everything is reported, nothing applied. A right feed says nothing here: what ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,7 @@ LONG_ROWS_LOST = 0.01
 FAR_HOURS = 6  # so far off, the calendar may be wrong instead
 FITS = 0.95  # a score from which another calendar is named
 MISFIT = 0.1  # by which its score is higher
+EVERY = slice(None)
 SUSPECT = 0.9  # a score below which other calendars are tried
 # Per quarter of an hour of a session's day (a row of 1h is one of each of 4): fewer leave many empty in any calendar.
 ROWS_OF_QUARTER = 4
@@ -128,8 +129,9 @@ def clock_findings(
     second frame (of `SERIES`) has the series with a finding, and those that their calendar fits poorly: stamps near the
     edges of its sessions tell nothing.
     """
-    intraday = [text for text in profile["interval"].unique() if Interval.parse(text).is_intraday]
-    profile = profile.filter(pl.col("interval").is_in(intraday))
+    coarse = [text for text in profile["interval"].unique() if not Interval.parse(text).is_intraday]
+    if coarse:
+        profile = profile.filter(~pl.col("interval").is_in(coarse))
     fitted = fit(profile, segments, zone)
     moved, elsewhere = late_hours(fitted), is_round_the_clock(fitted)
     tried = try_other_calendars(profile, segments, fitted, (moved != 0) | elsewhere, others)
@@ -182,7 +184,7 @@ def try_other_calendars(
     fitting = own.filter((pl.col("price_type") == "last") & (pl.col("score") >= FITS))
     fitting = fitting.join(flagged, on=list(SERIES), how="anti").select("symbol", "interval")
     wanted = pl.concat([flagged, poor]).unique().join(fitting, on=["symbol", "interval"], how="anti")
-    asked = profile.join(wanted, on=list(SERIES), how="semi")
+    asked = profile.join(wanted, on=list(SERIES), how="semi") if wanted.height else profile.clear()
     named = (pl.col("score") + MISFIT).clip(lower_bound=FITS)
     doubted = pl.when(pl.col("score") < POOR_FIT).then(pl.col("score") + BETTER_BY)
     least = own.select(*SERIES, pl.min_horizontal(named, doubted).alias("least"))
@@ -276,18 +278,18 @@ def late_hours(fitted: Fit) -> Floats:
     return np.where(better & can_tell, SHIFTS[best] / 2, 0.0)
 
 
-def is_round_the_clock(fitted: Fit) -> Flags:
+def is_round_the_clock(fitted: Fit, at: Sequence[int] | slice = EVERY) -> Flags:
     """Mask seasons of >= 100 rows, in 90 % of the day, <= 45 % of rows (trades: <= 90 % of volume too) in sessions."""
-    quiet = ~fitted.weighed | (fitted.inside[:, NO_SHIFT] <= LITTLE_VOLUME_INSIDE)
-    even = (fitted.active >= ROUND_THE_CLOCK) & (fitted.rows_inside[:, NO_SHIFT] <= FEW_ROWS_INSIDE)
-    elsewhere: Flags = even & quiet & (fitted.rows >= FEWEST_ROWS)
+    quiet = ~fitted.weighed[at] | (fitted.inside[at, NO_SHIFT] <= LITTLE_VOLUME_INSIDE)
+    even = (fitted.active[at] >= ROUND_THE_CLOCK) & (fitted.rows_inside[at, NO_SHIFT] <= FEW_ROWS_INSIDE)
+    elsewhere: Flags = even & quiet & (fitted.rows[at] >= FEWEST_ROWS)
     return elsewhere
 
 
 def is_series_round_the_clock(fitted: Fit, at: list[int]) -> bool:
     """Whether all seasons of a series with >= 100 rows are round the clock; False if no season has so many."""
     told = [g for g in at if fitted.rows[g] >= FEWEST_ROWS]
-    return bool(told) and bool(is_round_the_clock(fitted)[told].all())
+    return bool(told) and bool(is_round_the_clock(fitted, told).all())
 
 
 def mean_best_score(fitted: Fit, at: list[int]) -> float:

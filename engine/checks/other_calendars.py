@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from engine.checks.check import SERIES, Frames, MeasureInput, Measurement
-from engine.checks.clock_fit import DAY_CELLS, LOST_SHARE, dense_counts
+from engine.checks.clock_fit import DAY_CELLS, LOST_SHARE, dense_counts, numbered_groups
 from engine.checks.clock_profile import CELL_MINUTES, MINUTE_US, season_numbers, week_cells
 from engine.grid import DAY_US
 from engine.interval import Interval
@@ -42,6 +42,7 @@ NEAR_FIT, TRIED = 0.2, 8  # of the best usual hours; so many codes are tried on 
 OTHER_ERA = 0.1  # of the rows: no more lie in the hours of other years and outside the usual ones
 
 KEY = list(SERIES)
+NO_HOURS = np.zeros(7 * DAY_CELLS), np.zeros(7 * DAY_CELLS), np.zeros(7, bool)
 
 
 def row_dates(ts: pl.Series) -> pl.DataFrame:
@@ -120,17 +121,14 @@ def calendar_scores(
     week = profile.filter(pl.col("facet") == "week")
     if week.is_empty() or not len(expected.days):
         return empty(SCORES)
-    key = [*KEY, "season"]
-    groups = week.group_by(key).agg(pl.col("rows").sum()).sort(key)
-    rows, volume = dense_counts(week, groups, "rows", "volume", key=key)
+    groups, group = numbered_groups(week, (*KEY, "season"))
+    rows, volume = dense_counts(week, group, groups.height, "rows", "volume")
     weighed = (volume.sum(1) > 0) & (groups["price_type"] == "last").to_numpy()
-    steps = steps_of(groups["interval"])
-    weight = share_of_total(rows)
-    weight += np.where(weighed[:, None], share_of_total(volume), weight)
-    spread = rows.copy()
-    for late in range(1, steps.max()):
-        spread += np.roll(rows, late, axis=1) * (steps > late)[:, None]
-    seasons = groups["season"].to_numpy()
+    seasons, steps = groups["season"].to_numpy(), steps_of(groups["interval"])
+    profiles = []
+    for season, step in sorted(set(zip(seasons.tolist(), steps.tolist(), strict=True))):
+        at = np.flatnonzero((seasons == season) & (steps == step))
+        profiles.append(SeasonProfiles.of(season, step, at, rows[at], volume[at], weighed[at]))
     made: list[pl.DataFrame] = []
     best_of: dict[int, Floats] = {}
     for code, segments in calendars.items():
@@ -139,7 +137,7 @@ def calendar_scores(
         if best is None:
             best = np.zeros((3, groups.height))
             for spans in hours_to_try(segments):
-                scored = group_scores(spread, weight / 2, seasons, steps, session_weights(spans, expected))
+                scored = group_scores(profiles, session_weights(spans, expected), groups.height)
                 best = np.where(scored[0] > best[0], scored, best)
             best_of[id(segments)] = best
         made.append(
@@ -171,35 +169,76 @@ def hours_to_try(segments: pl.DataFrame) -> list[pl.DataFrame]:
     return [segments.filter("regular"), *([segments.filter(is_extended)] if set(EXTENDED) <= labels else [])]
 
 
+@dataclass(frozen=True)
+class SeasonProfiles:
+    """The rows of groups of one season and length of bars, by quarter of an hour of the week.
+
+    Attributes
+    ----------
+    season, step : int
+        The season, and the number of quarters of an hour that a bar covers.
+    at : array of int
+        Numbers of the groups.
+    weight : array
+        Per quarter of the week, the mean of its shares of the rows and of the volume (0-1); without volume, of the rows.
+    has_quarter, has_block : array
+        Whether (1, 0) each quarter of an hour of a day, and each block of two hours of the week, has rows.
+    has_weekday : array of bool
+        Whether each weekday has rows.
+    """
+
+    season: int
+    step: int
+    at: Ints
+    weight: Floats
+    has_quarter: Floats
+    has_block: Floats
+    has_weekday: Flags
+
+    @classmethod
+    def of(cls, season: int, step: int, at: Ints, rows: Floats, volume: Floats, weighed: Flags) -> SeasonProfiles:
+        """Of counts by quarter of an hour of the week; the volume counts where `weighed`."""
+        weight = share_of_total(rows)
+        if weighed.all():
+            weight += share_of_total(volume)
+            weight /= 2
+        else:
+            weight[weighed] = (weight[weighed] + share_of_total(volume[weighed])) / 2
+        spread = rows
+        for late in range(1, step):
+            spread = spread + np.roll(rows, late, axis=1)
+        by_day = spread.reshape(-1, 7, DAY_CELLS)
+        of_day, of_block = by_day.sum(1), spread.reshape(-1, 7 * DAY_CELLS // BLOCK_CELLS, BLOCK_CELLS).sum(2)
+        flags = (has_rows(one).astype(np.float64) for one in (of_day, of_block))
+        return cls(season, step, at, weight, *flags, has_rows(by_day.sum(2)))
+
+
+def has_rows(counts: Floats) -> Flags:
+    """Whether cells have more than a fiftieth of the rows of the fullest one of their group."""
+    flags: Flags = counts > LOST_SHARE * counts.max(1, initial=0)[:, None]
+    return flags
+
+
 def group_scores(
-    rows: Floats, weight: Floats, seasons: Ints, steps: Ints, masks: Mapping[int, tuple[Floats, Floats, Flags]]
+    profiles: Sequence[SeasonProfiles], masks: Mapping[int, tuple[Floats, Floats, Flags]], count: int
 ) -> Floats:
-    """(score, inside, filled) x groups of one series and season, against the hours of its season; 0 where there are none.
+    """(score, inside, filled) x groups (`count`), against the hours of their season; 0 where there are none.
 
     A bar is inside hours of which it covers a part. Weekdays on which others have rows and the series has none are not
     expected of it.
     """
-    scores = np.zeros((3, len(rows)))
-    by_day = rows.reshape(-1, 7, DAY_CELLS)
-    of_day = by_day.sum(1)
-    has_quarter = of_day > LOST_SHARE * of_day.max(1, initial=0)[:, None]
-    of_block = by_day.reshape(-1, 7 * DAY_CELLS // BLOCK_CELLS, BLOCK_CELLS).sum(2)
-    has_block = of_block > LOST_SHARE * of_block.max(1, initial=0)[:, None]
-    per_weekday = by_day.sum(2)
-    of_weekday = per_weekday > LOST_SHARE * per_weekday.max(1, initial=0)[:, None]
-    cases = [(season, step) for season in masks for step in np.unique(steps)]
-    for season, step in cases:
-        mask, mask_of_rows, has_rows = masks[season]
-        ours = np.flatnonzero((seasons == season) & (steps == step))
-        if not len(ours) or not mask.any():
+    scores = np.zeros((3, count))
+    for one in profiles:
+        mask, mask_of_rows, held = masks.get(one.season, NO_HOURS)
+        if not mask.any():
             continue
-        inside = weight[ours] @ np.max([np.roll(mask_of_rows, -later) for later in range(step)], axis=0)
+        inside = one.weight @ np.max([np.roll(mask_of_rows, -later) for later in range(one.step)], axis=0)
         day = mask.reshape(7, DAY_CELLS).max(0)
-        weekdays = np.repeat(of_weekday[ours] | ~has_rows, DAY_CELLS // BLOCK_CELLS, axis=1)
+        weekdays = np.repeat(one.has_weekday | ~held, DAY_CELLS // BLOCK_CELLS, axis=1)
         block = mask.reshape(-1, BLOCK_CELLS).sum(1) * weekdays
-        of_blocks = (has_block[ours] * block).sum(1) / np.maximum(block.sum(1), 1e-9)
-        filled = np.minimum(has_quarter[ours] @ day / day.sum(), of_blocks)
-        scores[:, ours] = 2 * inside * filled / np.maximum(inside + filled, 1e-9), inside, filled
+        of_blocks = (one.has_block * block).sum(1) / np.maximum(block.sum(1), 1e-9)
+        filled = np.minimum(one.has_quarter @ day / day.sum(), of_blocks)
+        scores[:, one.at] = 2 * inside * filled / np.maximum(inside + filled, 1e-9), inside, filled
     return scores
 
 
