@@ -209,8 +209,8 @@ class SeasonProfiles:
             spread = spread + np.roll(rows, late, axis=1)
         by_day = spread.reshape(-1, 7, DAY_CELLS)
         of_day, of_block = by_day.sum(1), spread.reshape(-1, 7 * DAY_CELLS // BLOCK_CELLS, BLOCK_CELLS).sum(2)
-        flags = (has_rows(one).astype(np.float64) for one in (of_day, of_block))
-        return cls(season, step, at, weight, *flags, has_rows(by_day.sum(2)))
+        has_quarter, has_block = (has_rows(one).astype(np.float64) for one in (of_day, of_block))
+        return cls(season, step, at, weight, has_quarter, has_block, has_rows(by_day.sum(2)))
 
 
 def has_rows(counts: Floats) -> Flags:
