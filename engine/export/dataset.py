@@ -236,6 +236,9 @@ def scan_files(table: str, paths: Sequence[Path], known: Mapping[str, Any] | Non
     )
 
 
+REPAIRED = "+repaired"  # after the identity of a store whose rows were dropped since
+
+
 @dataclass(frozen=True)
 class StoreState:
     """Identity and state of the store that a revision is written from.

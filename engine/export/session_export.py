@@ -14,17 +14,25 @@ The tables that do not grow with the rows (`sessions`, `calendars`, `symbols`) a
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
 from engine.arguments import location_of
 from engine.errors import ExportError
 from engine.export.coded_text import concat_coded
-from engine.export.dataset import Dataset, RevisionDraft, RevisionPlan, StoreState, TableChange, commit_revision
+from engine.export.dataset import (
+    REPAIRED,
+    Dataset,
+    RevisionDraft,
+    RevisionPlan,
+    StoreState,
+    TableChange,
+    commit_revision,
+)
 from engine.export.folders import small_years, year_folders
 from engine.export.parquet import Batch, StagedFile, stage, stage_batches
 from engine.export.resumed_difference import difference_since
@@ -119,19 +127,26 @@ def reason_for_full_export(snapshot: Snapshot, exports: pl.DataFrame | None) -> 
 
 
 def check_has_dropped(snapshot: Snapshot, target: Path, exports: pl.DataFrame | None) -> None:
-    """ExportError where rows of earlier sessions were exported and dropped, and the target's last revision is not of that store."""
+    """ExportError where rows of earlier sessions were exported and dropped, and the target has not the revision with them."""
     if snapshot.carried["rows"].sum() == 0:
         return
     found = "has no revision"
     if exports is not None:
         last = exports.row(-1, named=True)
-        if last["store_id"] == snapshot.store_id:
+        is_ours, is_behind = is_of_store(last, snapshot.store_id), last["revision"] < snapshot.carried_in
+        if is_ours and not is_behind:
             return
-        found = f"is of another store since its revision {last['revision']}"
+        found = f"ends with revision {last['revision']}{'' if is_ours else ' of another store'}"
     raise ExportError(
-        f"{target}: the session holds its rows from {snapshot.held_from} on and has exported those before, but "
-        f"this target {found}; valid: the target that it has exported to, or a new session for another target"
+        f"{target}: the session holds its rows from {snapshot.held_from} on, those before are in revision "
+        f"{snapshot.carried_in} of the target that it has exported to, but this one {found}; valid: that target, or a "
+        "new session for another one"
     )
+
+
+def is_of_store(entry: Mapping[str, Any], store_id: str) -> bool:
+    """Whether a row of `exports` is of a store, also after a repair that has dropped rows."""
+    return entry["store_id"].split(REPAIRED)[0] == store_id  # type: ignore[no-any-return]
 
 
 def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> RevisionPlan:

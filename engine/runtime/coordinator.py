@@ -522,7 +522,7 @@ class SessionCoordinator(PlanNames):
             self.totals.notes = [*self.totals.notes, f"past sessions stay in memory until the next close: {error}"]
             return
         with self._transaction():
-            self.session.drop_sessions_before(read.first, indicators_from=read.indicators_from)
+            self.session.drop_sessions_before(read.first, exported=revision, indicators_from=read.indicators_from)
             self._past = past
 
     def _stops(self, to: dt.datetime) -> Iterable[dt.datetime]:

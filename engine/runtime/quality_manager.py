@@ -373,13 +373,13 @@ def find_dirty_sessions(
     parts = [ours.filter(of_base)[SERIES_SESSION], running[SERIES_SESSION], fresh, past]
     for interval in cohort.intervals:
         if not interval.is_intraday:
-            # A week or month may become due after the last session of a series in it.
+            # Later than the base slots of its last session where an auction follows them, or a series has ended before.
             periods = snapshot.grid(cohort.key.spec, interval)
             now, then = periods.due(snapshot.as_of), periods.due(was)
             newly_due_periods = now.filter(now["slots"] != then["slots"]).select("session", "first_session")
-            within = pl.col("last").is_between("first_session", "session", closed="left")
-            ended = alive.join(newly_due_periods, how="cross").filter(within)
-            parts.append(ended.select("series", pl.col("last").alias("session")))
+            lived = (pl.col("first") <= pl.col("session")) & (pl.col("last") >= pl.col("first_session"))
+            ended = alive.join(newly_due_periods, how="cross").filter(lived)
+            parts.append(ended.select("series", pl.min_horizontal("session", "last")))
     return DirtySessions(pl.concat(parts).unique().sort(SERIES_SESSION), rows, fresh)
 
 

@@ -257,19 +257,22 @@ class SessionData(PlanNames, Summarized):
                 indicators_from=indicators_from,
                 restored=self._state.restored if exported is None else Restored(exported, revision),
                 carried=carried,
+                carried_in=self._state.carried_in if exported is None else exported,
                 observed_range=ranges,
                 counts=summed,
                 revision=revision,
                 change_log=replace(self._state.change_log, entries=(), start_revision=revision),
             )
 
-    def drop_sessions_before(self, session: dt.date, *, indicators_from: dt.date | None = None) -> None:
+    def drop_sessions_before(self, session: dt.date, *, exported: int, indicators_from: dt.date | None = None) -> None:
         """Drop what is stored of the sessions before `session`, which an export has; the change log does not list them.
 
         Parameters
         ----------
         session : date
             From here on the store holds rows; the number and extent of those before go on in `carried`.
+        exported : int
+            The revision of the export that has them.
         indicators_from : date, optional
             The first session whose indicators are stored; default all held ones.
         """
@@ -280,6 +283,7 @@ class SessionData(PlanNames, Summarized):
                     held_from=session,
                     indicators_from=indicators_from,
                     carried=state.carried_before(session),
+                    carried_in=exported,
                     **state.from_session(session, indicators_from),
                 )
 

@@ -57,6 +57,8 @@ class SessionState:
         The revision of an export that it goes on from, and the last of the store whose source bars are those of that revision.
     carried : DataFrame of `CARRIED`
         Number and extent of the source rows of each symbol that are in the export alone.
+    carried_in : int
+        The revision of the export that has them.
     """
 
     symbols: Mapping[str, SymbolSessionData] = field(default_factory=dict)
@@ -74,3 +76,4 @@ class SessionState:
     indicators_from: dt.date | None = None
     restored: Restored | None = None
     carried: pl.DataFrame = field(default_factory=lambda: empty(CARRIED))
+    carried_in: int = 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 import pytest
+from engine.calendars.providers import calendar
 from engine.errors import UnknownSymbolError
 from engine.runtime.processor import DataProcessor, derive_session
 from engine.runtime.quality_manager import DataQualityManager, assess_session
@@ -172,3 +173,35 @@ def check(world: World, story: list[tuple[str, Edit]], unobserved: set[int]) -> 
     ours, wanted = tables(running), tables(rebuilt)
     for name in wanted:
         assert_frame_equal(ours[name], wanted[name], check_exact=True)
+
+
+@pytest.mark.parametrize("code", ["XNYS", "XLON", "XHKG", "CME_Equity"])
+def test_steps_around_the_ends_of_sessions_equal_a_rebuild(code: str) -> None:
+    """Of venues with a closing auction a day is over minutes after its last slot."""
+    segments = calendar(code).segments(dt.date(2024, 11, 27), dt.date(2024, 12, 3))
+    regular = segments.filter("regular")
+    bars = [
+        ("A", "last", start, 1.0, 1.0, 1.0, 1.0, 5.0, None, None, None)
+        for begin, end in regular.select("segment_open", "segment_close").iter_rows()
+        for start in pl.datetime_range(begin, end, "15m", closed="left", time_zone="UTC", eager=True)[3:]
+    ]
+    ends = pl.concat([segments["segment_close"], regular["segment_open"]]).unique().sort().to_list()
+    instants = [end + dt.timedelta(minutes=minutes) for end in ends for minutes in (0, 5)]
+    derived = ("1h", "1d", "2d", "1w", "1mo")
+    running = SessionData(as_of=instants[0])
+    processor, quality = DataProcessor(running), DataQualityManager(running)
+    running.register_symbol_data(SymbolSessionData("A", code, "15m", derived, is_loaded=True))
+    running.append(pl.DataFrame(bars, schema=dict(BARS), orient="row"), "bars", "15m")
+    for instant in instants:
+        running.set_as_of(max(instant, running.snapshot().as_of))
+        processor.step()
+        quality.step()
+    rebuilt = SessionData(as_of=running.snapshot().as_of)
+    rebuilt.register_symbol_data(SymbolSessionData("A", code, "15m", derived, is_loaded=True))
+    rebuilt.append(pl.DataFrame(bars, schema=dict(BARS), orient="row"), "bars", "15m")
+    derive_session(rebuilt)
+    assess_session(rebuilt)
+    ours, wanted = tables(running), tables(rebuilt)
+    for name in wanted:
+        assert_frame_equal(ours[name], wanted[name], check_exact=True)
+    assert wanted["quality"].filter(interval="1d").height >= 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from engine.export.maintenance.vacuum import vacuum
 from engine.export.maintenance.verify import verify
 from engine.export.tables import DATA_TABLES, KEYS
 from engine.runtime.config import SessionConfig
+from engine.runtime.export_repair import repair
 from engine.runtime.live import LiveSession, open_stream
 from engine.schema import BARS, TICKS
 from engine.sources.streams.contract import Delivery
@@ -385,27 +387,60 @@ def test_target_that_cannot_be_read_ends_no_session(tmp_path: Path) -> None:
     assert "1 late rows were rejected" in morning.live.coordinator.totals.notes[-1]
 
 
-@pytest.mark.parametrize("is_replaced", [False, True])
-def test_target_that_is_removed_or_replaced_gets_no_export_without_the_dropped_sessions(
-    is_replaced: bool, tmp_path: Path
-) -> None:
-    target = tmp_path / "out"
+def two_days(target: Path, copy: Path | None = None) -> Morning:
+    """A session that has dropped its first day from memory; `copy`: the target within that day."""
     morning = launched(target, -60, gaps={"fill": False})
     for day in (0, 4 * DAY):
         morning.stream.push(bars("A", range(day, day + 390)))
+        morning.at(day + 30)
+        if day == 0 and copy is not None:
+            shutil.copytree(target, copy)
         morning.at(day + 391)
     assert morning.session.snapshot().held_from == dt.date(2024, 6, 30)
+    return morning
+
+
+@pytest.mark.parametrize(
+    ("replaced_by", "found"),
+    [
+        ("nothing", "has no revision"),
+        ("another store", "of another store"),
+        ("its earlier state", "ends with revision"),
+    ],
+)
+def test_target_that_is_removed_or_replaced_gets_no_export_without_the_dropped_sessions(
+    replaced_by: str, found: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "out"
+    morning = two_days(target, copy=tmp_path / "earlier")
     target.rename(tmp_path / "away")
-    if is_replaced:
+    if replaced_by == "another store":
         launched(target, TUESDAY - 60).live.close()
+    elif replaced_by == "its earlier state":
+        (tmp_path / "earlier").rename(target)
     before = sorted(target.rglob("*"))
     morning.stream.push(bars("A", range(TUESDAY, TUESDAY + 390)))
     morning.at(TUESDAY + 391)
-    assert ("is of another store" if is_replaced else "has no revision") in morning.live.errors[-1]
-    assert sorted(target.rglob("*")) == before
-    with pytest.raises(ExportError, match="the target that it has exported to"):
+    assert found in morning.live.errors[-1]
+    assert [one for one in sorted(target.rglob("*")) if one not in before] == []
+    with pytest.raises(ExportError, match="that target, or a new session for another one"):
         morning.live.close()
-    assert sorted(target.rglob("*")) == before
+    shutil.rmtree(target, ignore_errors=True)
+    (tmp_path / "away").rename(target)
+    morning.live.close()
+    assert scanned(target, "bars").height == 3 * 390
+
+
+def test_session_goes_on_with_a_target_that_was_repaired_meanwhile(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    morning = two_days(target)
+    next(path for path in open_dataset(target).files("bars") if "2024-06" in str(path)).unlink()
+    assert "dropped" in repair(target, drop_damaged=True).actions["action"].to_list()
+    morning.stream.push(bars("A", range(TUESDAY, TUESDAY + 390)))
+    morning.at(TUESDAY + 391).live.close()
+    assert not morning.live.errors
+    kept = scanned(target, "bars")["session"].value_counts(sort=True).rows()
+    assert sorted(kept) == [(dt.date(2024, 6, 27), 360), (dt.date(2024, 7, 1), 390), (dt.date(2024, 7, 2), 390)]
 
 
 @pytest.mark.parametrize("every_seconds", [0, 60])

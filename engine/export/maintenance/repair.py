@@ -28,6 +28,7 @@ from engine.errors import DamageError, ExportError
 from engine.export import delta_table
 from engine.export.damage import read_verified
 from engine.export.dataset import (
+    REPAIRED,
     STAGING,
     Dataset,
     RevisionDraft,
@@ -75,7 +76,6 @@ LEFTOVERS = ("head", "stray")
 LOG_CHECKS = ("log", "pin", "copy")
 HELD = ("rows", "symbols", "first_ts", "last_ts")
 # What lacks rows is no state of its store any more: the next export from it writes everything.
-REPAIRED = "+repaired"
 
 
 class Rebuilt(NamedTuple):
