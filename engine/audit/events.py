@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from engine.audit.audit_tables import PARTS
+from engine.audit.evidence import missing_bars
 from engine.checks.check import SERIES, BarCheck, registered
 from engine.checks.findings import FINDINGS, merge_findings
 from engine.quality.causes.cause_table import REPORTED
@@ -195,7 +196,7 @@ def outage_parts(tables: Tables, found: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("finding", *KEY)
     )
-    told = summed.with_columns(pl.format("{} missing bars", "count").alias("message"), pl.lit(PART).alias("role"))
+    told = summed.with_columns(missing_bars("count").alias("message"), pl.lit(PART).alias("role"))
     return told.select(
         pl.col(name).cast(dtype) if name in told.columns else pl.lit(None, dtype).alias(name)
         for name, dtype in PARTS.items()

@@ -23,6 +23,11 @@ def plural(word: str) -> str:
     return " ".join([f"{first}s", *rest])
 
 
+def missing_bars(count: str) -> pl.Expr:
+    """Text of a column with a number: `1 missing bar`, `8 missing bars`."""
+    return pl.format("{} missing bar{}", count, pl.when(pl.col(count) == 1).then(pl.lit("")).otherwise(pl.lit("s")))
+
+
 def is_ordinary() -> pl.Expr:
     """Whether a gap is `no_trade` by its own odds, of run probability >= 0.05, no slot lost to an outage; null is False."""
     ordinary = (pl.col("cause").cast(pl.String) == "no_trade") & (pl.col("run") >= ORDINARY) & (pl.col("lost") == 0)

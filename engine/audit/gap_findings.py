@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from engine.audit.audit_tables import AUDIT_TABLES
+from engine.audit.evidence import missing_bars
 from engine.checks.calendar_check import SHORT_PAUSE
 from engine.checks.findings import findings, merge_findings
 from engine.interval import Interval
@@ -168,7 +169,7 @@ def series_gap_findings(gaps: pl.DataFrame, outages: pl.DataFrame, quality: pl.D
     is_minor = is_doubtful | ((cause == "calendar_suspect") & pl.col("is_brief"))
     severity = pl.when(is_minor).then(pl.lit("info")).otherwise(cause.replace_strict(SEVERITY, return_dtype=pl.String))
     several = pl.when(pl.col("gaps") > 1).then(pl.format(" in {} gaps", "gaps")).otherwise(pl.lit(""))
-    message = pl.concat_str([cause.replace_strict(WORDS), pl.format(": {} missing bars", "count"), several])
+    message = pl.concat_str([cause.replace_strict(WORDS), pl.lit(": "), missing_bars("count"), several])
     return findings(
         summed.select(
             cause.alias("check_name"),

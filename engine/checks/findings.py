@@ -78,6 +78,11 @@ def findings_of(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return findings(pl.DataFrame(rows, infer_schema_length=None))
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `1,234 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def merge_findings(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Concatenate findings and sort: error, warning, info, then check, symbol, price type, session, start; keep all."""
     rank = pl.col("severity").cast(pl.Enum(SEVERITIES))

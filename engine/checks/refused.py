@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from engine.checks.check import SERIES, TableCheck, register
-from engine.checks.findings import findings, findings_of
+from engine.checks.findings import counted, findings, findings_of
 from engine.schema import TS, Schema, empty
 
 CONFLICT = "conflict"
@@ -166,17 +166,17 @@ def repeats(quality: pl.DataFrame, kind: str) -> pl.DataFrame:
     kind : {"duplicates", "corrections"}
         `corrections` above one in a thousand rows are a `warning`, all others `info`.
     """
-    counted = pl.col(kind) > 0
+    is_counted = pl.col(kind) > 0
     summed = (
         quality.group_by(KEY, maintain_order=True)
         .agg(
             pl.col(kind).sum().alias("count"),
             pl.col("present").sum(),
-            pl.col("present").filter(counted).sum().alias("present_there"),
-            counted.sum().alias("sessions"),
+            pl.col("present").filter(is_counted).sum().alias("present_there"),
+            is_counted.sum().alias("sessions"),
             pl.col("session")
-            .filter(counted)
-            .sort_by(pl.col(kind).filter(counted), descending=True, maintain_order=True)
+            .filter(is_counted)
+            .sort_by(pl.col(kind).filter(is_counted), descending=True, maintain_order=True)
             .first()
             .alias("worst"),
             pl.col(kind).max().alias("most"),
@@ -228,7 +228,7 @@ def conflict_finding(row: Row) -> Row:
         "count": row["count"],
         "value": ratio,
         "source": row["source"],
-        "message": f"{row['count']:,} rows came twice in one file with other values; the later ones were kept; {what}.",
+        "message": f"{counted(row['count'], 'row')} came twice in one file with other values; the latest is kept; {what}.",
         "evidence": f"{volumes}{first}",
         "remedy": "ask the vendor which of them is meant, and load a file with one series"
         if is_copy
@@ -242,11 +242,11 @@ def repeats_finding(row: Row, kind: str) -> Row:
     are_two_sources = kind == "corrections" and row["count"] >= max(
         FEWEST_OF_SOURCE, MOST_OF_SOURCE * row["present_there"]
     )
-    done = (
-        "repeat a row that was there, in every cell"
-        if kind == "duplicates"
-        else "replace a row that was there with other values"
-    )
+    verb, what = {
+        "duplicates": ("repeat", "a row that was there, in every cell"),
+        "corrections": ("replace", "a row that was there with other values"),
+    }[kind]
+    done = f"{verb}{'s' if row['count'] == 1 else ''} {what}"
     return {
         **{name: row[name] for name in KEY},
         "check_name": kind,
@@ -254,7 +254,7 @@ def repeats_finding(row: Row, kind: str) -> Row:
         "session": row["worst"],
         "count": row["count"],
         "value": share,
-        "message": f"{row['count']:,} rows in {row['sessions']:,} sessions {done}"
+        "message": f"{counted(row['count'], 'row')} in {counted(row['sessions'], 'session')} {done}"
         + (": two sources, or two versions, of these sessions lie under one name." if are_two_sources else "."),
         "evidence": f"most of them in {row['worst']}: {row['most']:,}",
         "remedy": "none is needed: the latest is kept"

@@ -65,10 +65,17 @@ def hold_lock(target: Path, timeout: float) -> Iterator[None]:
 
 
 def is_export(target: Path) -> bool:
-    """Whether the folder has a log of the table `exports`; True even when its first export never ended, or is damaged."""
-    if isinstance(target, ObjectPath):
-        return delta_table.is_table(target / "exports")
-    return bool(delta_table.log_entries(target / "exports"))
+    """Whether the folder has a log of the table `exports`; True even when its first export never ended, or is damaged.
+
+    Raises
+    ------
+    ExportError
+        Nothing tells: a store that is out of reach, a folder that cannot be listed.
+    """
+    with explained_errors(target, remedy=""):
+        if isinstance(target, ObjectPath):
+            return delta_table.is_table(target / "exports")
+        return bool(delta_table.log_entries(target / "exports"))
 
 
 def check_target(target: Path) -> None:

@@ -98,7 +98,7 @@ class Step:
 class SessionTotals:
     """Counts of a session since it was loaded; `rows` counts each appended row once, duplicates and corrections too.
 
-    `revision` is the last one that was written.
+    `exports` counts revisions (an export that finds nothing new writes none), `revision` is the last one.
     """
 
     rows: int = 0
@@ -684,8 +684,9 @@ class SessionCoordinator(PlanNames):
     def _write_at_once(self, *, is_changed: bool) -> None:
         """Export a change of the symbols in live mode, whatever the cadence; that goes on as it was."""
         if is_changed and self.config.session.mode == "live" and self._export is not None and self._now is not None:
-            self.totals.exports += 1
-            self.totals.revision = self._export(self.session)
+            cadence = self._exported_at
+            self._try_to_write()
+            self._exported_at = cadence
 
     def _try_to_write(self) -> int | None:
         """`_write`; after an error None where a report of it is asked for, and the export is due again."""
@@ -699,12 +700,13 @@ class SessionCoordinator(PlanNames):
             return None
 
     def _write(self) -> int | None:
-        """Export the store, record the time, count the export; return the revision, None without an exporter."""
+        """Export the store, record the time, count a new revision; return the revision, None without an exporter."""
         if self._export is None:
             return None
         self._exported_at = self._now
+        known = self.totals.revision or (None if self._past is None else self._past.dataset.revision)
         self.totals.revision = self._export(self.session)
-        self.totals.exports += 1
+        self.totals.exports += self.totals.revision != known
         self._is_export_owed = False
         return self.totals.revision
 

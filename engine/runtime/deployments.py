@@ -18,6 +18,7 @@ from engine import __version__
 from engine.arguments import check_arguments
 from engine.clock import Clock, WallClock
 from engine.errors import ParameterError
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
 from engine.interval import Interval
 from engine.runtime.config import SessionConfig
 from engine.runtime.coordinator import SessionCoordinator, Step
@@ -155,13 +156,18 @@ def configured_load_options(config: SessionConfig) -> LoadOptions:
     )
 
 
-def exporter(config: SessionConfig, clock: Clock) -> Callable[[SessionData], int] | None:
-    """Function that exports a store to the configured target and returns the revision; None without `[export]`."""
+def exporter(
+    config: SessionConfig, clock: Clock, lock_timeout: Callable[[], float] = lambda: LOCK_TIMEOUT_SECONDS
+) -> Callable[[SessionData], int] | None:
+    """Function that exports a store to the configured target and returns the revision; None without `[export]`.
+
+    `lock_timeout` is asked at each export: seconds to wait for another exporter of the target.
+    """
     part = config.export
     if part is None:
         return None
     target: Path = part.target
-    return lambda session: export_session(session, target, clock, skip_unchanged=True)
+    return lambda session: export_session(session, target, clock, skip_unchanged=True, lock_timeout=lock_timeout())
 
 
 def registrations_of(known: dict[str, SymbolSessionData]) -> Callable[[str], SymbolSessionData]:

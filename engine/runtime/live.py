@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, cast
 from engine.arguments import check_arguments, one_name
 from engine.clock import Clock, WallClock, steady_seconds
 from engine.errors import AnswerError, EngineError, ParameterError, PluginError, StreamError, StreamStoppedError
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
 from engine.interval import Interval
 from engine.plugins import SOURCES as PLUGINS
 from engine.plugins import Plugin, plugin_named
@@ -42,6 +43,7 @@ from engine.store.symbol_data import SymbolSessionData
 Consumer = Callable[[SessionData, Step], None]
 DAYS_AHEAD = dt.timedelta(days=14)  # how far sessions are known in advance; they are looked up again as days go by
 ERRORS_KEPT = 100
+LOCK_SECONDS, LOCK_SECONDS_AT_END = 1.0, 15.0  # for which an export waits for another one of its target
 
 
 class Requested(NamedTuple):
@@ -86,6 +88,7 @@ class LiveSession:
         """Duration of the last step, its export included."""
         self.last_step_at: float | None = None
         """When the last step ended (`steady_seconds`); None before the start is done."""
+        self._is_ending = False
         self.consumers: list[Consumer] = []
         self.source = InterruptibleStream(stream)
         grace = dt.timedelta(seconds=config.live.grace_seconds)
@@ -94,7 +97,7 @@ class LiveSession:
             self.source,
             self._describe,
             self.session,
-            self._scheduled(exporter(config, self.clock)),
+            self._scheduled(exporter(config, self.clock, self._lock_timeout)),
             grace=grace,
             report_failed_export=self._report_failed_export,
         )
@@ -186,6 +189,7 @@ class LiveSession:
                 self._record(f"close: {error}")
         if self._worker is not None:
             self._worker.end()
+        self._is_ending = True
         return self.coordinator.stop()
 
     def add_symbol(self, symbol: str) -> None:
@@ -213,6 +217,12 @@ class LiveSession:
         return SymbolSessionData(
             symbol, self._calendars.of(symbol), segments=part.segments, source=self.config.source.kind
         )
+
+    def _lock_timeout(self) -> float:
+        """Seconds for which an export waits for another one of its target: few while rows are coming, as it is repeated."""
+        if self._is_ending:
+            return LOCK_SECONDS_AT_END
+        return LOCK_TIMEOUT_SECONDS if self.last_step_at is None else LOCK_SECONDS
 
     def _report_failed_export(self, error: EngineError) -> None:
         """Record an export that failed; the first one, of the start, is raised: it shows a target that cannot be used."""

@@ -24,7 +24,7 @@ from engine.arguments import (
 from engine.clock import Clock, WallClock
 from engine.errors import SourceError
 from engine.export.session_export import export_snapshot
-from engine.export.target_folder import check_target
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, check_target
 from engine.grid import Align, DailySegments, Stamp
 from engine.interval import Interval, Intervals, intervals_of
 from engine.report.summary_tables import RunSummary
@@ -362,6 +362,7 @@ def export_session(
     *,
     full: bool = False,
     skip_unchanged: bool = False,
+    lock_timeout: float = LOCK_TIMEOUT_SECONDS,
 ) -> int:
     """Export changes since the last export to this target, or all; mark them exported; return its revision.
 
@@ -377,6 +378,8 @@ def export_session(
         Write everything.
     skip_unchanged : bool
         Write no revision when a running session has the rows of the last one.
+    lock_timeout : float
+        Seconds to wait for another exporter of this target.
 
     Returns
     -------
@@ -386,7 +389,12 @@ def export_session(
     snapshot = session.snapshot()
     now = (clock or WallClock()).now()
     revision = export_snapshot(
-        snapshot, location_of("target", target), written_at=now, full=full, skip_unchanged=skip_unchanged
+        snapshot,
+        location_of("target", target),
+        written_at=now,
+        full=full,
+        skip_unchanged=skip_unchanged,
+        lock_timeout=lock_timeout,
     )
     session.mark_exported(snapshot.revision)
     return revision

@@ -13,11 +13,13 @@ import polars as pl
 import pytest
 from engine import open_dataset
 from engine.errors import CoverageError, ExportError, ParameterError
+from engine.export import delta_table
 from engine.export.dataset import write_dataset
 from engine.export.delta import read_delta
 from engine.export.maintenance.vacuum import vacuum
 from engine.export.maintenance.verify import verify
 from engine.export.tables import DATA_TABLES, KEYS
+from engine.export.target_folder import lock_target
 from engine.runtime.config import SessionConfig
 from engine.runtime.export_repair import repair
 from engine.runtime.live import LiveSession, open_stream
@@ -179,6 +181,22 @@ def test_removed_and_added_symbols_are_exported_at_once(tmp_path: Path) -> None:
     listed = open_dataset(tmp_path / "out").scan("symbols").collect()["symbol"].to_list()
     assert listed == ["B", "C"]
     assert scanned(tmp_path / "out", "bars").is_empty()
+
+
+def test_symbols_that_change_while_exports_fail_are_exported_with_the_next_one(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    morning = day_of(target, 0, stop=False)
+    target.rename(tmp_path / "away")
+    target.write_text("a file in the place of the folder")
+    morning.live.remove_symbol("A")
+    morning.live.add_symbol("C")
+    assert len(morning.live.errors) == 2
+    target.unlink()
+    (tmp_path / "away").rename(target)
+    morning.at(393).live.close()
+    listed = open_dataset(target).scan("symbols").collect()["symbol"].to_list()
+    assert listed == ["B", "C"]
+    assert scanned(target, "bars").is_empty()
 
 
 def test_symbol_that_is_followed_no_more_stays_in_the_export(tmp_path: Path) -> None:
@@ -466,6 +484,38 @@ def test_export_that_fails_is_told_and_repeated_and_ends_no_session(every_second
     assert scanned(target, "bars").height == 390
     assert morning.session.snapshot().held_from == held
     morning.live.close()
+
+
+def test_target_that_is_out_of_reach_ends_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    morning = two_days(tmp_path / "out")
+
+    def refused(path: Path) -> list[Path]:
+        raise ConnectionRefusedError(f"{path}: connection refused")
+
+    revisions = morning.live.coordinator.totals.exports
+    with monkeypatch.context() as patched:
+        patched.setattr(delta_table, "log_entries", refused)
+        morning.stream.push(bars("A", [7, *range(TUESDAY, TUESDAY + 390)]))
+        morning.at(TUESDAY + 391)
+    assert "connection refused; it is repeated" in morning.live.errors[-1]
+    assert morning.live.coordinator.totals.exports == revisions
+    morning.at(TUESDAY + 393).live.close()
+    assert scanned(tmp_path / "out", "bars").height == 3 * 390
+    assert morning.live.coordinator.totals.exports == revisions + 1
+
+
+def test_step_does_not_wait_for_another_process_that_writes_to_the_target(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    morning = launched(target, -60, gaps={"fill": False})
+    morning.stream.push(bars("A", range(390)))
+    morning.at(10)
+    with lock_target(target, 0):
+        before = time.monotonic()
+        morning.at(12)
+        assert time.monotonic() - before < 30
+    assert "another" in morning.live.errors[-1]
+    morning.at(391)
+    assert scanned(target, "bars").height == 390
 
 
 def test_start_whose_export_fails_is_an_error(tmp_path: Path) -> None:
