@@ -236,9 +236,6 @@ def scan_files(table: str, paths: Sequence[Path], known: Mapping[str, Any] | Non
     )
 
 
-REPAIRED = "+repaired"  # after the identity of a store whose rows were dropped since
-
-
 @dataclass(frozen=True)
 class StoreState:
     """Identity and state of the store that a revision is written from.
@@ -264,6 +261,14 @@ class StoreState:
         for name, value in (("written_at", self.written_at), ("as_of", self.as_of)):
             if value is not None and value.tzinfo is None:
                 raise ParameterError(f"{name}: received {value}, without a zone; valid: an aware datetime")
+
+
+REPAIRED = "+repaired"  # after the identity of a store whose rows were dropped since
+
+
+def original_store(entry: Mapping[str, Any]) -> str:
+    """Identity of the store that a row of `exports` is of, also after a repair that has dropped rows."""
+    return str(entry["store_id"]).split(REPAIRED, maxsplit=1)[0]
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ The tables that do not grow with the rows (`sessions`, `calendars`, `symbols`) a
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
@@ -25,13 +25,13 @@ from engine.arguments import location_of
 from engine.errors import ExportError
 from engine.export.coded_text import concat_coded
 from engine.export.dataset import (
-    REPAIRED,
     Dataset,
     RevisionDraft,
     RevisionPlan,
     StoreState,
     TableChange,
     commit_revision,
+    original_store,
 )
 from engine.export.folders import small_years, year_folders
 from engine.export.parquet import Batch, StagedFile, stage, stage_batches
@@ -133,7 +133,7 @@ def check_has_dropped(snapshot: Snapshot, target: Path, exports: pl.DataFrame | 
     found = "has no revision"
     if exports is not None:
         last = exports.row(-1, named=True)
-        is_ours, is_behind = is_of_store(last, snapshot.store_id), last["revision"] < snapshot.carried_in
+        is_ours, is_behind = original_store(last) == snapshot.store_id, last["revision"] < snapshot.carried_in
         if is_ours and not is_behind:
             return
         found = f"ends with revision {last['revision']}{'' if is_ours else ' of another store'}"
@@ -142,11 +142,6 @@ def check_has_dropped(snapshot: Snapshot, target: Path, exports: pl.DataFrame | 
         f"{snapshot.carried_in} of the target that it has exported to, but this one {found}; valid: that target, or a "
         "new session for another one"
     )
-
-
-def is_of_store(entry: Mapping[str, Any], store_id: str) -> bool:
-    """Whether a row of `exports` is of a store, also after a repair that has dropped rows."""
-    return entry["store_id"].split(REPAIRED)[0] == store_id  # type: ignore[no-any-return]
 
 
 def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> RevisionPlan:

@@ -118,7 +118,7 @@ class LiveSession:
         last = self.config.session.end or now.date() + DAYS_AHEAD
         past = None if self.config.export is None else Continuation.of(self.config.export.target)
         if past is not None and isinstance(self.stream, FolderStream):
-            self.stream.skip_delivered(past.entry["written_at"])
+            self.stream.skip_delivered(past.written_at)
         with self.session.transaction():
             self.coordinator.load(symbols, first, last, at=now, past=past)
             self.coordinator.advance(now)

@@ -22,7 +22,7 @@ import polars as pl
 
 from engine.arguments import location_of
 from engine.errors import ExportError, ParameterError
-from engine.export.dataset import Dataset, open_dataset
+from engine.export.dataset import Dataset, open_dataset, original_store
 from engine.export.target_folder import is_export
 from engine.interval import Interval
 from engine.quality.gaps import GAPS
@@ -79,6 +79,16 @@ class Continuation:
     def entry(self) -> Mapping[str, Any]:
         """The row of `exports`: identity and revision of the store, its as-of time."""
         return self.dataset.exports.row(-1, named=True)
+
+    @cached_property
+    def written_at(self) -> dt.datetime:
+        """When the session wrote the state that it goes on from; a compaction or repair writes it once more, later."""
+        same = [
+            row["written_at"]
+            for row in self.dataset.exports.filter(store_revision=self.entry["store_revision"]).iter_rows(named=True)
+            if original_store(row) == original_store(self.entry) and row["as_of"] == self.entry["as_of"]
+        ]
+        return min(same)
 
     @cached_property
     def as_of(self) -> dt.datetime:

@@ -20,7 +20,7 @@ import polars as pl
 from engine import open_dataset
 from engine.calendars.providers import calendar
 from engine.clock import ManualClock
-from engine.errors import StreamError
+from engine.errors import ExportError, StreamError
 from engine.export.tables import DATA_TABLES, KEYS
 from engine.interval import Interval
 from engine.runtime.config import SessionConfig
@@ -35,7 +35,8 @@ STEP = dt.timedelta(minutes=30)
 STEPS_TAKEN = (0.15, 0.45)  # share of the half hours in which a process steps, by world: steps are what costs
 CADENCE = 4  # half hours between two revisions
 UTC = dt.UTC
-FIRST, LAST = dt.date(2024, 7, 2), dt.date(2024, 7, 8)  # Tuesday, half day, holiday, Friday, weekend, Monday
+# Tuesday, half day, holiday, Friday, weekend, Monday; of the second, whose days end with an auction, from Wednesday on.
+DATES = {"XNYS": (dt.date(2024, 7, 2), dt.date(2024, 7, 8)), "XLON": (dt.date(2024, 7, 3), dt.date(2024, 7, 8))}
 NEVER = dt.datetime(2100, 1, 1, tzinfo=UTC)
 TRIED = ("last_retry", "next_retry")
 
@@ -61,9 +62,11 @@ class World:
     """What the feed sends and the history knows; `versions` are (symbol, ts) -> [(known since, close)]."""
 
     seed: int
+    calendar: str
     sent: list[Sent] = field(default_factory=list)
     versions: dict[tuple[str, dt.datetime], list[tuple[dt.datetime, float]]] = field(default_factory=dict)
     history_out: tuple[dt.datetime, dt.datetime] = (NEVER, NEVER)
+    target_out: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)
     feed_out: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)
     lost: set[dt.datetime] = field(default_factory=set)  # ends of bars that the feed does not send
     absent: list[tuple[dt.datetime, dt.datetime]] = field(
@@ -77,8 +80,8 @@ class World:
     @classmethod
     def of(cls, seed: int) -> World:
         rng = np.random.default_rng(seed)
-        world = cls(seed)
-        segments = calendar("XNYS").segments(FIRST, LAST).filter(pl.col("segment") == "RTH")
+        world = cls(seed, "XLON" if seed % 4 == 3 else "XNYS")
+        segments = calendar(world.calendar).segments(*DATES[world.calendar]).filter(pl.col("segment") == "RTH")
         world.spans = list(segments.select("segment_open", "segment_close").iter_rows())
         opens = [span[0] for span in world.spans]
         world.added = ("C", opens[1] + int(rng.integers(2, 6)) * STEP)
@@ -88,6 +91,8 @@ class World:
             world.feed_out.append((begin, begin + int(rng.integers(2, 9)) * BAR))
         begin = opens[int(rng.choice([0, 2]))] + int(rng.integers(2, 8)) * STEP
         world.history_out = (begin, begin + int(rng.integers(1, 6)) * STEP)
+        for begin, end in (world.spans[n] for n in np.random.default_rng([seed, 1, 1]).permutation(4)[:2]):
+            world.target_out.append((begin + 4 * STEP, end + STEP))
         late_by = [dt.timedelta(0), dt.timedelta(minutes=40), dt.timedelta(hours=2), None][rng.integers(4)]
         pieces: list[Sent] = []
         for day, (begin, end) in enumerate(world.spans):
@@ -242,10 +247,10 @@ def rejects(cells: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame([("feed", None, "no bar", one) for one in cells], schema=dict(REJECTS), orient="row")
 
 
-def configured(target: Path, symbols: Sequence[str], *, indicators: bool) -> SessionConfig:
+def configured(world: World, target: Path, symbols: Sequence[str], *, indicators: bool) -> SessionConfig:
     return SessionConfig.of(
         {
-            "session": {"calendar": "XNYS", "mode": "live", "symbols": list(symbols)},
+            "session": {"calendar": world.calendar, "mode": "live", "symbols": list(symbols)},
             "source": {"kind": "alpaca"},
             "streams": {"bars": "5m"},
             "derive": ["15m", "1d", "1w"],
@@ -264,8 +269,8 @@ class Killed(BaseException):
 class Process:
     """A live session of the world, with what the next one is started with."""
 
-    def __init__(self, world: World, target: Path, *, indicators: bool) -> None:
-        self.world, self.target, self.indicators = world, target, indicators
+    def __init__(self, world: World, target: Path, *, indicators: bool, is_target_out: bool) -> None:
+        self.world, self.target, self.indicators, self.is_target_out = world, target, indicators, is_target_out
         self.symbols = ["A", "B", "D"]
         self.clock = ManualClock(world.steps[0] - STEP)
         self.written = self.clock.now()
@@ -273,7 +278,7 @@ class Process:
 
     def launch(self) -> None:
         self.feed = Feed(self.world, self.clock)
-        config = configured(self.target, self.symbols, indicators=self.indicators)
+        config = configured(self.world, self.target, self.symbols, indicators=self.indicators)
         self.live = LiveSession(config, self.feed, self.clock, fetch_aside=False)
         self.live.start()
 
@@ -288,6 +293,8 @@ class Process:
 
         def recorded(*arguments: object) -> int:
             nonlocal exported
+            if self.is_target_out and any(begin <= at < end for begin, end in self.world.target_out):
+                raise ExportError("the target is out of reach")
             made = export(*arguments)
             exported = self.live.session.snapshot().revision
             return made
@@ -334,10 +341,20 @@ def die(*_: object) -> int:
     raise Killed
 
 
-def run(world: World, target: Path, restarts: Sequence[Restart] = (), *, indicators: bool = False) -> LiveSession:
-    """Follow the world to its end with these restarts; the last session, stopped. Its target holds the last revision."""
+def run(
+    world: World,
+    target: Path,
+    restarts: Sequence[Restart] = (),
+    *,
+    indicators: bool = False,
+    is_target_out: bool = False,
+) -> LiveSession:
+    """Follow the world to its end with these restarts; the last session, stopped. Its target holds the last revision.
+
+    `is_target_out`: exports fail from the middle of a session until after its close, in two of the four.
+    """
     ends = {one.at: one for one in restarts}
-    process, away = Process(world, target, indicators=indicators), None
+    process, away = Process(world, target, indicators=indicators, is_target_out=is_target_out), None
     for at in world.steps:
         if away is not None and at < away:
             continue
@@ -397,7 +414,7 @@ def broken_laws(folder: Path, seed: int, patterns: int) -> Iterator[str]:
     right_tables = tables(folder / f"{seed}")
     for pattern in range(patterns):
         restarts, target = world.restarts(pattern), folder / f"{seed} {pattern}"
-        last = run(world, target, restarts, indicators=has_indicators)
+        last = run(world, target, restarts, indicators=has_indicators, is_target_out=pattern % 2 == 1)
         out = [one.at.date() for one in restarts if world.history_out[0] <= one.at <= world.history_out[1]]
         found = differences(target, right_tables, without_times_on=out)
         for symbol in ("A", "B", "C") if has_indicators else ():

@@ -12,10 +12,12 @@ import engine
 import polars as pl
 import pytest
 from engine import open_dataset
+from engine.clock import ManualClock
 from engine.errors import CoverageError, ExportError, ParameterError
 from engine.export import delta_table
 from engine.export.dataset import write_dataset
 from engine.export.delta import read_delta
+from engine.export.maintenance.compact import compact
 from engine.export.maintenance.vacuum import vacuum
 from engine.export.maintenance.verify import verify
 from engine.export.tables import DATA_TABLES, KEYS
@@ -23,6 +25,7 @@ from engine.export.target_folder import lock_target
 from engine.runtime.config import SessionConfig
 from engine.runtime.export_repair import repair
 from engine.runtime.live import LiveSession, open_stream
+from engine.runtime.resume import Continuation
 from engine.schema import BARS, TICKS
 from engine.sources.streams.contract import Delivery
 
@@ -484,6 +487,18 @@ def test_export_that_fails_is_told_and_repeated_and_ends_no_session(every_second
     assert scanned(target, "bars").height == 390
     assert morning.session.snapshot().held_from == held
     morning.live.close()
+
+
+def test_start_after_a_compaction_goes_on_from_when_the_session_wrote(tmp_path: Path) -> None:
+    day_of(tmp_path / "out", 0, stop=True)
+    before = Continuation.of(tmp_path / "out")
+    done = compact(tmp_path / "out", clock=ManualClock(OPEN + dt.timedelta(days=3)))
+    after = Continuation.of(tmp_path / "out")
+    assert before is not None
+    assert after is not None
+    assert (done.revision, after.dataset.revision) == (before.dataset.revision + 1,) * 2
+    assert after.entry["written_at"] > before.entry["written_at"]
+    assert after.written_at == before.written_at
 
 
 def test_target_that_is_out_of_reach_ends_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
