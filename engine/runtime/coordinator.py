@@ -164,6 +164,7 @@ class SessionCoordinator(PlanNames):
         self._grace = grace
         self._report_failed_export = report_failed_export
         self._is_export_owed = False
+        self._has_closed = False  # since past sessions were dropped
         self._pending: set[str] = set()
         self._processor = DataProcessor(session)
         self._indicators = IndicatorManager(session)
@@ -304,11 +305,12 @@ class SessionCoordinator(PlanNames):
                         self._spans[0] = self._spans[0]._replace(opens=max(self._spans[0].opens, stop))
                         self.session.set_session(self._spans[0].session, active=False)
                         self._indicators.step()
-            if is_over or self._is_export_due(stop):
-                written = self._try_to_write()
-                revision = revision if written is None else written
-            if is_over and self.config.session.mode == "live" and written is not None:
+            written = self._try_to_write() if is_over or self._is_export_due(stop) else None
+            revision = revision if written is None else written
+            self._has_closed |= is_over and self.config.session.mode == "live"
+            if self._has_closed and written is not None:
                 self._drop_exported_sessions(written)
+                self._has_closed = False
         self.totals.steps += 1
         session = self.session.snapshot().session_date
         return Step(self._now, session, self.totals.rows - rows, self.totals.derived - derived, revision)

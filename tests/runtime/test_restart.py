@@ -478,15 +478,32 @@ def test_export_that_fails_is_told_and_repeated_and_ends_no_session(every_second
     morning.at(391)
     assert "export: " in morning.live.errors[-1]
     assert "it is repeated" in morning.live.errors[-1]
-    held, errors = morning.session.snapshot().held_from, morning.live.error_count
+    errors = morning.live.error_count
+    assert morning.session.snapshot().held_from is None
     target.unlink()
     if every_seconds:
         (tmp_path / "away").rename(target)
     morning.at(393)
     assert morning.live.error_count == errors
     assert scanned(target, "bars").height == 390
-    assert morning.session.snapshot().held_from == held
+    assert morning.session.snapshot().held_from == dt.date(2024, 6, 26)
     morning.live.close()
+
+
+def test_sessions_are_dropped_once_the_export_of_a_close_that_failed_is_repeated(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    morning = launched(target, -60, gaps={"fill": False})
+    for day in (0, 4 * DAY):
+        morning.stream.push(bars("A", range(day, day + 390)))
+        morning.at(day + 30)
+        target.rename(tmp_path / "away")
+        target.write_text("a file in the place of the folder")
+        morning.at(day + 390)
+        target.unlink()
+        (tmp_path / "away").rename(target)
+        morning.at(day + 393)
+    assert len(morning.live.errors) == 2
+    assert morning.session.snapshot().held_from == dt.date(2024, 6, 30)
 
 
 def test_start_after_a_compaction_goes_on_from_when_the_session_wrote(tmp_path: Path) -> None:
