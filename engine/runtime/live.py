@@ -4,7 +4,8 @@
    requests the rest of the history and of today from the source.
 2. `step` advances to now; `run` does so whenever rows arrive, until it is told to stop, and writes the last revision.
 3. Requests for the past may block: they run in a thread of their own, and `step` appends their answers. In `run` every
-   other call of the source has a thread too, and is left when the session is stopped (`InterruptibleStream`).
+   other call of the source has a thread too, and is left when the session is stopped (`InterruptibleStream`). An export
+   that takes too long is left as well (`BoundedExport`).
 4. An answer that cannot be used is asked for again in halves, so that one symbol's history is not that of the others.
 5. Consumers are called after each step; an error of one of them is recorded, and ends neither the session nor the
    others.
@@ -27,6 +28,7 @@ from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
 from engine.interval import Interval
 from engine.plugins import SOURCES as PLUGINS
 from engine.plugins import Plugin, plugin_named
+from engine.runtime.bounded_export import BoundedExport
 from engine.runtime.config import SOURCES, SessionConfig, revealed_options
 from engine.runtime.coordinator import Exporter, SessionCoordinator, Step
 from engine.runtime.deployments import exporter
@@ -43,6 +45,7 @@ from engine.store.symbol_data import SymbolSessionData
 Consumer = Callable[[SessionData, Step], None]
 DAYS_AHEAD = dt.timedelta(days=14)  # how far sessions are known in advance; they are looked up again as days go by
 ERRORS_KEPT = 100
+EXPORT_SECONDS = 45.0  # for which a step waits for its export: less than `/healthz` waits for a step
 LOCK_SECONDS, LOCK_SECONDS_AT_END = 1.0, 15.0  # for which an export waits for another one of its target
 
 
@@ -66,7 +69,7 @@ class LiveSession:
     clock : Clock, optional
         Default the machine's.
     fetch_aside : bool
-        Request the past in a thread of its own (else `step` waits for the answer).
+        Request the past, and export, in threads of their own (else `step` waits for the answer, and the export's end).
     """
 
     @check_arguments("config")
@@ -91,6 +94,8 @@ class LiveSession:
         self._is_ending = False
         self.consumers: list[Consumer] = []
         self.source = InterruptibleStream(stream)
+        self._worker = Worker("backfill") if fetch_aside else None
+        self._bounded: BoundedExport | None = None
         grace = dt.timedelta(seconds=config.live.grace_seconds)
         self.coordinator = SessionCoordinator(
             config,
@@ -105,7 +110,6 @@ class LiveSession:
         self._endpoint = HistoryEndpoint(config.gaps.interval_seconds)
         self._left_alone: dict[str, HistoryEndpoint] = {}  # symbols whose answers cannot be used
         self._calendars = CalendarMap(config.session.calendar, tuple(config.session.calendars.items()))
-        self._worker = Worker("backfill") if fetch_aside else None
         self._requested: deque[Requested] = deque()
 
     def start(self) -> None:
@@ -190,7 +194,11 @@ class LiveSession:
         if self._worker is not None:
             self._worker.end()
         self._is_ending = True
-        return self.coordinator.stop()
+        try:
+            return self.coordinator.stop()
+        finally:
+            if self._bounded is not None:
+                self._bounded.end()
 
     def add_symbol(self, symbol: str) -> None:
         """Register a symbol; append, derive and assess its past now; ParameterError if present or not offered."""
@@ -205,9 +213,15 @@ class LiveSession:
         if export is None:
             return None
 
+        if self._worker is not None and self.config.export is not None:
+            self._bounded = BoundedExport(export, str(self.config.export.target))
+
         def schedule_and_export(session: SessionData) -> int:
             self.filler.due(self.clock.now(), ask=False)
-            return export(session)
+            # That of the start is part of a transaction of this thread.
+            if self._bounded is None or self.last_step_at is None:
+                return export(session)
+            return self._bounded(session, EXPORT_SECONDS, None if self._is_ending else self.source.stop)
 
         return schedule_and_export
 

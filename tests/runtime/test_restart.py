@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from engine.export.maintenance.vacuum import vacuum
 from engine.export.maintenance.verify import verify
 from engine.export.tables import DATA_TABLES, KEYS
 from engine.export.target_folder import lock_target
+from engine.runtime import deployments
+from engine.runtime import live as live_module
 from engine.runtime.config import SessionConfig
 from engine.runtime.export_repair import repair
 from engine.runtime.live import LiveSession, open_stream
@@ -548,6 +551,39 @@ def test_step_does_not_wait_for_another_process_that_writes_to_the_target(tmp_pa
     assert "another" in morning.live.errors[-1]
     morning.at(391)
     assert scanned(target, "bars").height == 390
+
+
+def test_export_that_does_not_end_is_left_and_ends_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, begun, clock = threading.Event(), [], ManualClock(OPEN - MINUTE)
+    export = deployments.export_session
+
+    def blocked(*arguments: object, **options: object) -> int:
+        begun.append(clock.now())
+        assert may_end.wait(60)
+        return export(*arguments, **options)  # type: ignore[arg-type]
+
+    config = configured(export={"target": str(tmp_path / "out"), "every_seconds": 60}, gaps={"fill": False})
+    stream = HandStream()
+    live = LiveSession(config, stream, clock)
+    live.start()
+    monkeypatch.setattr(deployments, "export_session", blocked)
+    monkeypatch.setattr(live_module, "EXPORT_SECONDS", 0.2)
+    stream.push(bars("A", range(10)))
+    for minute in (2, 4, 6):
+        clock.set(OPEN + minute * MINUTE)
+        live.step()
+    assert "out: the export has not returned in 0.2 s; it was left; it is repeated" in live.errors[0]
+    assert "an export that began before has not ended" in live.errors[1]
+    assert len(begun) == 1
+    may_end.set()
+    monkeypatch.setattr(live_module, "EXPORT_SECONDS", 60)
+    clock.set(OPEN + 10 * MINUTE)
+    live.step()
+    assert scanned(tmp_path / "out", "bars").height == 10
+    live.close()
+    assert len(live.errors) == 3
 
 
 def test_start_whose_export_fails_is_an_error(tmp_path: Path) -> None:
