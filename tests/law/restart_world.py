@@ -62,7 +62,7 @@ class World:
     """What the feed sends and the history knows; `versions` are (symbol, ts) -> [(known since, close)]."""
 
     seed: int
-    calendar: str
+    calendar: str = "XNYS"
     sent: list[Sent] = field(default_factory=list)
     versions: dict[tuple[str, dt.datetime], list[tuple[dt.datetime, float]]] = field(default_factory=dict)
     history_out: tuple[dt.datetime, dt.datetime] = (NEVER, NEVER)
