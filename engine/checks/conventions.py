@@ -56,7 +56,7 @@ LONG_ROWS_LOST = 0.01
 FAR_HOURS = 6  # so far off, the calendar may be wrong instead
 FITS = 0.95  # a score from which another calendar is named
 MISFIT = 0.1  # by which its score is higher
-EVERY = slice(None)
+ALL_GROUPS = slice(None)
 SUSPECT = 0.9  # a score below which other calendars are tried
 # Per quarter of an hour of a session's day (a row of 1h is one of each of 4): fewer leave many empty in any calendar.
 ROWS_OF_QUARTER = 4
@@ -278,7 +278,7 @@ def late_hours(fitted: Fit) -> Floats:
     return np.where(better & can_tell, SHIFTS[best] / 2, 0.0)
 
 
-def is_round_the_clock(fitted: Fit, at: Sequence[int] | slice = EVERY) -> Flags:
+def is_round_the_clock(fitted: Fit, at: Sequence[int] | slice = ALL_GROUPS) -> Flags:
     """Mask seasons of >= 100 rows, in 90 % of the day, <= 45 % of rows (trades: <= 90 % of volume too) in sessions."""
     quiet = ~fitted.weighed[at] | (fitted.inside[at, NO_SHIFT] <= LITTLE_VOLUME_INSIDE)
     even = (fitted.active[at] >= ROUND_THE_CLOCK) & (fitted.rows_inside[at, NO_SHIFT] <= FEW_ROWS_INSIDE)

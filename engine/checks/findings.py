@@ -78,8 +78,8 @@ def findings_of(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return findings(pl.DataFrame(rows, infer_schema_length=None))
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 row`, `1,234 rows`."""
+def number_of(count: int, noun: str) -> str:
+    """Text of a number with its noun: `1 row`, `1,234 rows`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

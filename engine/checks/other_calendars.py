@@ -199,11 +199,7 @@ class SeasonProfiles:
     def of(cls, season: int, step: int, at: Ints, rows: Floats, volume: Floats, weighed: Flags) -> SeasonProfiles:
         """Of counts by quarter of an hour of the week; the volume counts where `weighed`."""
         weight = share_of_total(rows)
-        if weighed.all():
-            weight += share_of_total(volume)
-            weight /= 2
-        else:
-            weight[weighed] = (weight[weighed] + share_of_total(volume[weighed])) / 2
+        weight = (weight + np.where(weighed[:, None], share_of_total(volume), weight)) / 2
         spread = rows
         for late in range(1, step):
             spread = spread + np.roll(rows, late, axis=1)
@@ -229,12 +225,12 @@ def group_scores(
     """
     scores = np.zeros((3, count))
     for one in profiles:
-        mask, mask_of_rows, held = masks.get(one.season, NO_HOURS)
+        mask, mask_of_rows, weekdays_with_rows = masks.get(one.season, NO_HOURS)
         if not mask.any():
             continue
         inside = one.weight @ np.max([np.roll(mask_of_rows, -later) for later in range(one.step)], axis=0)
         day = mask.reshape(7, DAY_CELLS).max(0)
-        weekdays = np.repeat(one.has_weekday | ~held, DAY_CELLS // BLOCK_CELLS, axis=1)
+        weekdays = np.repeat(one.has_weekday | ~weekdays_with_rows, DAY_CELLS // BLOCK_CELLS, axis=1)
         block = mask.reshape(-1, BLOCK_CELLS).sum(1) * weekdays
         of_blocks = (one.has_block * block).sum(1) / np.maximum(block.sum(1), 1e-9)
         filled = np.minimum(one.has_quarter @ day / day.sum(), of_blocks)

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from engine.checks.check import SERIES, TableCheck, register
-from engine.checks.findings import counted, findings, findings_of
+from engine.checks.findings import findings, findings_of, number_of
 from engine.schema import TS, Schema, empty
 
 CONFLICT = "conflict"
@@ -228,7 +228,7 @@ def conflict_finding(row: Row) -> Row:
         "count": row["count"],
         "value": ratio,
         "source": row["source"],
-        "message": f"{counted(row['count'], 'row')} came twice in one file with other values; the latest is kept; {what}.",
+        "message": f"{number_of(row['count'], 'row')} came twice in one file with other values; the latest is kept; {what}.",
         "evidence": f"{volumes}{first}",
         "remedy": "ask the vendor which of them is meant, and load a file with one series"
         if is_copy
@@ -254,7 +254,7 @@ def repeats_finding(row: Row, kind: str) -> Row:
         "session": row["worst"],
         "count": row["count"],
         "value": share,
-        "message": f"{counted(row['count'], 'row')} in {counted(row['sessions'], 'session')} {done}"
+        "message": f"{number_of(row['count'], 'row')} in {number_of(row['sessions'], 'session')} {done}"
         + (": two sources, or two versions, of these sessions lie under one name." if are_two_sources else "."),
         "evidence": f"most of them in {row['worst']}: {row['most']:,}",
         "remedy": "none is needed: the latest is kept"

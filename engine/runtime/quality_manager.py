@@ -377,9 +377,9 @@ def find_dirty_sessions(
             periods = snapshot.grid(cohort.key.spec, interval)
             now, then = periods.due(snapshot.as_of), periods.due(was)
             newly_due_periods = now.filter(now["slots"] != then["slots"]).select("session", "first_session")
-            lived = (pl.col("first") <= pl.col("session")) & (pl.col("last") >= pl.col("first_session"))
-            ended = alive.join(newly_due_periods, how="cross").filter(lived)
-            parts.append(ended.select("series", pl.min_horizontal("session", "last")))
+            overlaps = (pl.col("first") <= pl.col("session")) & (pl.col("last") >= pl.col("first_session"))
+            affected = alive.join(newly_due_periods, how="cross").filter(overlaps)
+            parts.append(affected.select("series", pl.min_horizontal("session", "last")))
     return DirtySessions(pl.concat(parts).unique().sort(SERIES_SESSION), rows, fresh)
 
 
