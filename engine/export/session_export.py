@@ -98,8 +98,8 @@ def export_snapshot(
         revision is what it was.
     """
     target = location_of("target", target)
-    if not is_export(target):  # before folders are made there
-        check_has_dropped(snapshot, target, None)
+    if snapshot.carried.height and not is_export(target):  # before folders are made there
+        check_target_has_earlier_sessions(snapshot, target, None)
     state = StoreState(snapshot.store_id, snapshot.revision, written_at, snapshot.as_of)
 
     def plan(draft: RevisionDraft) -> RevisionPlan:
@@ -126,8 +126,8 @@ def reason_for_full_export(snapshot: Snapshot, exports: pl.DataFrame | None) -> 
     return None
 
 
-def check_has_dropped(snapshot: Snapshot, target: Path, exports: pl.DataFrame | None) -> None:
-    """ExportError where rows of earlier sessions were exported and dropped, and the target has not the revision with them."""
+def check_target_has_earlier_sessions(snapshot: Snapshot, target: Path, exports: pl.DataFrame | None) -> None:
+    """ExportError when earlier sessions are in an export alone, and the target's last revision does not go on from that one."""
     if snapshot.carried["rows"].sum() == 0:
         return
     found = "has no revision"
@@ -147,7 +147,7 @@ def check_has_dropped(snapshot: Snapshot, target: Path, exports: pl.DataFrame | 
 def plan_revision(snapshot: Snapshot, draft: RevisionDraft, *, full: bool) -> RevisionPlan:
     """Stage small tables whole, of others the changes; all rows if `full`, no revision is usable or most is new."""
     former = draft.former
-    check_has_dropped(snapshot, draft.target, None if former is None else former.exports)
+    check_target_has_earlier_sessions(snapshot, draft.target, None if former is None else former.exports)
     is_continued = snapshot.held_from is not None
     changes = {}
     small_tables = (

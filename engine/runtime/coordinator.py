@@ -163,8 +163,8 @@ class SessionCoordinator(PlanNames):
         self._export = export
         self._grace = grace
         self._report_failed_export = report_failed_export
-        self._is_export_owed = False
-        self._has_closed = False  # since past sessions were dropped
+        self._has_export_failed = False
+        self._is_drop_due = False
         self._pending: set[str] = set()
         self._processor = DataProcessor(session)
         self._indicators = IndicatorManager(session)
@@ -305,12 +305,15 @@ class SessionCoordinator(PlanNames):
                         self._spans[0] = self._spans[0]._replace(opens=max(self._spans[0].opens, stop))
                         self.session.set_session(self._spans[0].session, active=False)
                         self._indicators.step()
-            written = self._try_to_write() if is_over or self._is_export_due(stop) else None
+            written = None
+            if is_over or self._is_export_due(stop):
+                self._exported_at = stop
+                written = self._try_to_write()
             revision = revision if written is None else written
-            self._has_closed |= is_over and self.config.session.mode == "live"
-            if self._has_closed and written is not None:
+            self._is_drop_due |= is_over and self.config.session.mode == "live"
+            if self._is_drop_due and written is not None:
                 self._drop_exported_sessions(written)
-                self._has_closed = False
+                self._is_drop_due = False
         self.totals.steps += 1
         session = self.session.snapshot().session_date
         return Step(self._now, session, self.totals.rows - rows, self.totals.derived - derived, revision)
@@ -677,7 +680,7 @@ class SessionCoordinator(PlanNames):
         The first call only starts the time.
         """
         export = self.config.export
-        if self._export is None or export is None or not (export.every_seconds or self._is_export_owed):
+        if self._export is None or export is None or not (export.every_seconds or self._has_export_failed):
             return False
         since = self._exported_at or now
         self._exported_at = since
@@ -686,9 +689,7 @@ class SessionCoordinator(PlanNames):
     def _write_at_once(self, *, is_changed: bool) -> None:
         """Export a change of the symbols in live mode, whatever the cadence; that goes on as it was."""
         if is_changed and self.config.session.mode == "live" and self._export is not None and self._now is not None:
-            cadence = self._exported_at
             self._try_to_write()
-            self._exported_at = cadence
 
     def _try_to_write(self) -> int | None:
         """`_write`; after an error None where a report of it is asked for, and the export is due again."""
@@ -697,19 +698,18 @@ class SessionCoordinator(PlanNames):
         except EngineError as error:
             if self._report_failed_export is None:
                 raise
-            self._is_export_owed = True
+            self._has_export_failed = True
             self._report_failed_export(error)
             return None
 
     def _write(self) -> int | None:
-        """Export the store, record the time, count a new revision; return the revision, None without an exporter."""
+        """Export the store, count a new revision; return the revision, None without an exporter."""
         if self._export is None:
             return None
-        self._exported_at = self._now
         known = self.totals.revision or (None if self._past is None else self._past.dataset.revision)
         self.totals.revision = self._export(self.session)
         self.totals.exports += self.totals.revision != known
-        self._is_export_owed = False
+        self._has_export_failed = False
         return self.totals.revision
 
 

@@ -95,7 +95,7 @@ class LiveSession:
         self.consumers: list[Consumer] = []
         self.source = InterruptibleStream(stream)
         self._worker = Worker("backfill") if fetch_aside else None
-        self._bounded: BoundedExport | None = None
+        self._bounded_export: BoundedExport | None = None
         grace = dt.timedelta(seconds=config.live.grace_seconds)
         self.coordinator = SessionCoordinator(
             config,
@@ -197,8 +197,8 @@ class LiveSession:
         try:
             return self.coordinator.stop()
         finally:
-            if self._bounded is not None:
-                self._bounded.end()
+            if self._bounded_export is not None:
+                self._bounded_export.end()
 
     def add_symbol(self, symbol: str) -> None:
         """Register a symbol; append, derive and assess its past now; ParameterError if present or not offered."""
@@ -214,14 +214,14 @@ class LiveSession:
             return None
 
         if self._worker is not None and self.config.export is not None:
-            self._bounded = BoundedExport(export, str(self.config.export.target))
+            self._bounded_export = BoundedExport(export, str(self.config.export.target))
 
         def schedule_and_export(session: SessionData) -> int:
             self.filler.due(self.clock.now(), ask=False)
             # That of the start is part of a transaction of this thread.
-            if self._bounded is None or self.last_step_at is None:
+            if self._bounded_export is None or self.last_step_at is None:
                 return export(session)
-            return self._bounded(session, EXPORT_SECONDS, None if self._is_ending else self.source.stop)
+            return self._bounded_export(session, EXPORT_SECONDS, None if self._is_ending else self.source.stop)
 
         return schedule_and_export
 

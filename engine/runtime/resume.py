@@ -83,12 +83,9 @@ class Continuation:
     @cached_property
     def written_at(self) -> dt.datetime:
         """When the session wrote the state that it goes on from; a compaction or repair writes it once more, later."""
-        same: list[dt.datetime] = [
-            row["written_at"]
-            for row in self.dataset.exports.filter(store_revision=self.entry["store_revision"]).iter_rows(named=True)
-            if original_store(row) == original_store(self.entry) and row["as_of"] == self.entry["as_of"]
-        ]
-        return min(same)
+        entries = self.dataset.exports.filter(store_revision=self.entry["store_revision"]).iter_rows(named=True)
+        state = original_store(self.entry), self.entry["as_of"]
+        return min(row["written_at"] for row in entries if (original_store(row), row["as_of"]) == state)  # type: ignore[no-any-return]
 
     @cached_property
     def as_of(self) -> dt.datetime:
