@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, cast
 from engine.arguments import check_arguments, one_name
 from engine.clock import Clock, WallClock, steady_seconds
 from engine.errors import AnswerError, EngineError, ParameterError, PluginError, StreamError, StreamStoppedError
-from engine.export.target_folder import LOCK_TIMEOUT_SECONDS
+from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, check_target, explained_errors
 from engine.interval import Interval
 from engine.plugins import SOURCES as PLUGINS
 from engine.plugins import Plugin, plugin_named
@@ -120,7 +120,11 @@ class LiveSession:
             raise ParameterError("session.symbols: none given, and the source names none; valid: the symbols to stream")
         first = self.config.session.start or now.date() - dt.timedelta(days=1)
         last = self.config.session.end or now.date() + DAYS_AHEAD
-        past = None if self.config.export is None else Continuation.of(self.config.export.target)
+        past = None
+        if self.config.export is not None:
+            with explained_errors(self.config.export.target):
+                check_target(self.config.export.target)
+            past = Continuation.of(self.config.export.target)
         if past is not None and isinstance(self.stream, FolderStream):
             self.stream.skip_delivered(past.written_at)
         with self.session.transaction():

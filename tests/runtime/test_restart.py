@@ -580,7 +580,8 @@ def test_export_that_does_not_end_is_left_and_ends_before_the_next(
     assert len(live.errors) == 3
 
 
-def test_start_whose_export_fails_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("minute", [-60, 10])
+def test_start_with_a_target_that_cannot_be_exported_to_is_an_error(minute: int, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file in the place of the folder")
-    with pytest.raises(ExportError):
-        launched(tmp_path / "out", 10, past=bars("A", range(10)))
+    with pytest.raises(ExportError, match="is a file; valid: a folder"):
+        launched(tmp_path / "out", minute, past=bars("A", range(10)))
