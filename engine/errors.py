@@ -27,6 +27,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from engine.printable import escape_unprintable
+
 if TYPE_CHECKING:
     from polars import DataFrame
 
@@ -34,7 +36,10 @@ LONGEST_REASON = 2000  # characters: a header of a thousand names is not repeate
 
 
 class EngineError(Exception):
-    """Root of every error of this package."""
+    """Root of every error of this package; its text has unprintable characters escaped, its `args` have them as received."""
+
+    def __str__(self) -> str:
+        return escape_unprintable(str(self.args[0])) if self.args else ""
 
 
 class ParameterError(EngineError, ValueError):
@@ -107,9 +112,6 @@ class StoreError(EngineError):
 
 class UnknownSymbolError(StoreError, ParameterError, KeyError):
     """No such symbol in the store, or in the export; the message names the nearest one."""
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
 
 
 class CursorExpiredError(StoreError):

@@ -16,6 +16,7 @@ ROOT = Path(engine.__file__).parent
 
 # Lower ranks know nothing of higher ones; rooms of one rank know nothing of each other.
 RANKS = [
+    {"printable"},
     {"errors", "panics", "reference", "toml_text"},
     {"urls"},
     {"storage"},

@@ -26,7 +26,8 @@ from engine.cli.exit_codes import (
     split_flags,
 )
 from engine.cli.query_process import start_query_process
-from engine.cli.terminal_text import escape_unprintable, write_error
+from engine.cli.terminal_text import write_error
+from engine.printable import escape_unprintable
 
 __all__ = ["FAILED", "INTERRUPTED", "PARTLY_READ", "USAGE", "main", "program"]
 

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from engine.arguments import location_of
 from engine.cli.console import print_text
 from engine.cli.exit_codes import DEBUG, PLAIN, QUIET
-from engine.cli.terminal_text import escape_unprintable
+from engine.printable import escape_unprintable
 from engine.urls import EXAMPLE, OR_STORE, SCHEMES, refuse_url, scheme_of, url_of
 
 # Parameters that take URLs of object stores, by command; every other path is one of this file system.

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from engine.cli.terminal_text import escape_unprintable, write_error
+from engine.cli.terminal_text import write_error
+from engine.printable import escape_unprintable
 
 if TYPE_CHECKING:
     import polars as pl

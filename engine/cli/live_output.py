@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.console import is_quiet
-from engine.cli.terminal_text import escape_unprintable, write_error
+from engine.cli.terminal_text import write_error
 from engine.clock import WallClock, steady_seconds
+from engine.printable import escape_unprintable
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from engine.cli.terminal_text import escape_unprintable
+from engine.printable import escape_unprintable
 
 if TYPE_CHECKING:
     import polars as pl
