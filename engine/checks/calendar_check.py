@@ -21,7 +21,7 @@ from engine.checks.findings import findings_of
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.keys import Flags, Ints, number_ranges
-from engine.quality.causes.outages import is_beyond_chance
+from engine.quality.causes.outages import ADJACENT_SLOTS, is_beyond_chance
 from engine.quality.contiguous_runs import Floats, SlotRuns, run_starts
 from engine.schema import TS, Schema, empty
 
@@ -244,7 +244,9 @@ def absent_slots(counted: pl.DataFrame, calendar: str, slot_minutes: int) -> pl.
         np.array([part[name].mean() for part in parts], np.float64) for name in ("lacked", "series", "sessions")
     )
     length = np.array([part.height for part in parts], np.float64)
-    is_habit = is_beyond_chance(lacking, due, sessions, length, 1 - beside, np.full(len(runs), float(len(at))))
+    is_habit = is_beyond_chance(
+        lacking, due, sessions, length, 1 - beside, 2 * ADJACENT_SLOTS * due, np.full(len(runs), float(len(at)))
+    )
     attending = counted.filter(pl.col("minute") == ATTENDING)
     most = int(attending["present"].max() or 0)  # type: ignore[arg-type]
     return findings_of(

@@ -89,14 +89,14 @@ LEAST_SHAPE = 0.1
 ALL_VOTERS = 0.9  # missing together: what is to be explained, and not the usual spread
 LEAST_ODDS = float(np.log(SURE / (1 - SURE)))
 EVENTS = 5  # that may be anything else: the largest are left out
-MOST = 0.5
+MOST = 0.5  # of the slots beside a range
 ALWAYS = 0.9
 FEWEST_SESSIONS = 5
 ADJACENT_SLOTS = 10
 DAYS_OF_WEEK, BLOCK_DAYS = 7, 28  # a habit of a weekday is one of two such blocks
 OFTEN = 0.6  # of the sessions of a weekday
 NEXT_BLOCK = SEGMENTS_PER_SESSION * DAYS_OF_WEEK  # of `week_places`
-BY_CHANCE = 0.01  # ranges of a day that silence empties in most sessions, expected: from there on it is no habit
+BY_CHANCE = 0.01  # ranges of all that are searched that silence empties in most sessions, expected: from there on it is no habit
 PARTS_OF_ONE = 2.0**28
 PARTS_OF_SQUARE = 2.0**12  # squares are larger, and their sums are to be exact too
 
@@ -534,32 +534,24 @@ def find_recurring(steps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
         (pl.col("slot") + pl.col("length")).last().alias("end"),
         ((pl.col("share") * pl.col("length")).sum() / pl.col("length").sum()).alias("share"),
         pl.col("due").max().alias("sessions"),
-        mean_share_at_edge(last=False).alias("head"),
-        mean_share_at_edge(last=True).alias("tail"),
-    )
-    adjacent = pl.max_horizontal(
-        pl.col("tail").shift(1).over(of_segment).fill_null(0.0),
-        pl.col("head").shift(-1).over(of_segment).fill_null(0.0),
     )
     whole = pl.len().over(of_segment) == 1
-    closes = pl.col("end") == pl.col("end").max().over(of_segment)
-    recurring = (
-        spans.with_columns(
-            closes.alias("closes"), adjacent.alias("adjacent"), pl.col("end").max().over(of_segment).alias("of")
-        )
-        .filter(pl.col("always") & ~whole & (adjacent <= MOST))
-        .filter(~is_weekly | (pl.col("first") == 0) | pl.col("closes"))
-        .join(often.rename({"sessions": "of_sessions"}), on="position", maintain_order="left")
-    )
+    ends = pl.col("end").max().over(of_segment)
+    spans = spans.with_columns((pl.col("end") == ends).alias("closes"), whole.alias("whole"), ends.alias("of"))
+    recurring = spans.filter("always", ~pl.col("whole"), ~is_weekly | (pl.col("first") == 0) | pl.col("closes"))
+    recurring = recurring.join(often.rename({"sessions": "of_sessions"}), on="position", maintain_order="left")
+    beside, seen = share_beside(counted, recurring)
     due = recurring["sessions"].to_numpy().astype(np.float64)
     is_habit = is_beyond_chance(
         recurring["share"].to_numpy() * due,
         due,
         recurring["of_sessions"].to_numpy().astype(np.float64),
         (recurring["end"] - recurring["first"]).to_numpy().astype(np.float64),
-        recurring["adjacent"].to_numpy(),
-        recurring["of"].to_numpy().astype(np.float64),
+        beside,
+        seen,
+        recurring["of"].to_numpy().astype(np.float64) * max(enough.item().len(), 1),
     )
+    is_habit &= beside <= MOST
     recurring = recurring.filter(pl.Series(is_habit, dtype=pl.Boolean))
     typed = recurring.select(pl.col(name).cast(dtype) for name, dtype in HABITS.items())
     following = typed.filter(is_weekly).with_columns(pl.col("position") + NEXT_BLOCK)
@@ -573,9 +565,9 @@ def find_recurring(steps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
 
 
 def is_beyond_chance(
-    lacking: Floats, due: Floats, sessions: Floats, length: Floats, missing_beside: Floats, day_slots: Floats
+    lacking: Floats, due: Floats, sessions: Floats, length: Floats, missing_beside: Floats, seen: Floats, ranges: Floats
 ) -> Flags:
-    """Mask ranges of slots, empty in most sessions, that silence leaves so in fewer than `BY_CHANCE` ranges of a day.
+    """Mask ranges of slots, empty in most sessions, of which silence leaves fewer than `BY_CHANCE` so in all places tried.
 
     Silence of a range is as probable as in the slots beside it; a silent slot is followed by another with the square root
     of that. Series fall silent together: what they say of one session counts SHAPE * ln(1 + W / SHAPE).
@@ -584,18 +576,21 @@ def is_beyond_chance(
     ----------
     lacking, due : array of float
         Series times sessions that lack the range, and in which it is due.
-    sessions : array of float
-    length, day_slots : array of float
-        Slots of the range, and of the segment or day.
+    sessions, length : array of float
+        Sessions; slots of the range.
     missing_beside : array of float
         Share of the slots beside the range that is missing.
+    seen : array of float
+        Slots beside it that this is the share of.
+    ranges : array of float
+        Places that were searched: slots of the segment or day, times the segments, days or weekdays.
     """
-    seen = 2 * ADJACENT_SLOTS * due
     silent = (missing_beside * seen + 0.5) / (seen + 1)
-    weight = lacking / sessions * (length + 1) / 2 * -np.log(silent)
     share = np.clip(lacking / due, 1e-9, 1 - 1e-9)
-    ways = due * -(share * np.log(share) + (1 - share) * np.log(1 - share))
-    surprise = sessions * SHAPE * np.log1p(weight / SHAPE) - ways - np.log(day_slots)
+    # Chernoff's bound of so large a share.
+    each = share * np.log(share / silent) + (1 - share) * np.log((1 - share) / (1 - silent))
+    weight = due / sessions * (length + 1) / 2 * np.where(share > silent, each, 0.0)
+    surprise = sessions * SHAPE * np.log1p(weight / SHAPE) - np.log(ranges)
     return np.asarray(surprise >= -np.log(BY_CHANCE))
 
 
@@ -604,12 +599,39 @@ def round_to_exact(values: Floats, parts: float = PARTS_OF_ONE) -> Floats:
     return np.asarray(np.round(values * parts) / parts)
 
 
-def mean_share_at_edge(*, last: bool) -> pl.Expr:
-    """Expression: length-weighted mean of `share` over the first (`last`: last) 10 slots of a run of steps."""
-    slots, shares = (pl.col(name).reverse() if last else pl.col(name) for name in ("length", "share"))
-    ahead = slots.cum_sum() - slots
-    used = pl.min_horizontal(slots, (ADJACENT_SLOTS - ahead).clip(0))
-    return (shares * used).sum() / used.sum()
+def share_beside(counted: pl.DataFrame, spans: pl.DataFrame) -> tuple[Floats, Floats]:
+    """Per span, of the 10 slots before and of those after it, the larger missing share, and how many were due there.
+
+    Parameters
+    ----------
+    counted : DataFrame
+        `position, slot, length, missing, due` of steps, sorted, and `group`.
+    spans : DataFrame
+        `group, position, first, end`.
+    """
+    group, position, first, end = (spans[name].to_numpy() for name in ("group", "position", "first", "end"))
+    begins = slot_keys(*(counted[name].to_numpy() for name in ("group", "position", "slot")))
+    length = counted["length"].to_numpy()
+    ahead = [
+        np.concatenate([[0], np.cumsum(counted[name].to_numpy() * length, dtype=np.float64)])
+        for name in ("missing", "due")
+    ]
+    ends = begins + length
+
+    def before(key: Ints, which: int) -> Floats:
+        """Sum of a column over all slots before each key."""
+        at = np.maximum(np.searchsorted(begins, key, side="right") - 1, 0)
+        within = np.clip(np.minimum(key, ends[at]) - begins[at], 0, None)
+        return np.asarray(ahead[which][at] + within * (ahead[which][at + 1] - ahead[which][at]) / length[at])
+
+    sides = []
+    for low, high in ((np.maximum(first - ADJACENT_SLOTS, 0), first), (end, end + ADJACENT_SLOTS)):
+        keys = [slot_keys(group, position, slot) for slot in (low, high)]
+        missing, due = (before(keys[1], which) - before(keys[0], which) for which in (0, 1))
+        sides.append((np.where(due > 0, missing / np.maximum(due, 1), 0.0), due))
+    (left, due_left), (right, due_right) = sides
+    is_left = np.where(due_left > 0, left, -1.0) > np.where(due_right > 0, right, -1.0)
+    return np.where(is_left, left, right), np.where(is_left, due_left, due_right)
 
 
 def expected_at(
