@@ -126,7 +126,10 @@ def gap_owners(gaps: pl.DataFrame, outages: pl.DataFrame) -> pl.DataFrame:
 def outage_findings(outages: pl.DataFrame) -> pl.DataFrame:
     """One finding per outage: check name its cause, `count` missing bars, `value` confidence, `source` the calendar."""
     cause = pl.col("cause")
-    message = pl.format("{}: {} symbols lack {} bars", cause.replace_strict(WORDS), "symbols", "missing")
+    one = pl.col("symbols") == 1
+    who = pl.when(one).then(pl.lit("1 symbol lacks")).otherwise(pl.format("{} symbols lack", "symbols"))
+    bars = pl.when(pl.col("missing") == 1).then(pl.lit("bar")).otherwise(pl.lit("bars"))
+    message = pl.format("{}: {} {} {}", cause.replace_strict(WORDS), who, "missing", bars)
     return findings(
         outages.filter(pl.col("missing") > 0).select(
             pl.format("{}", cause).alias("check_name"),

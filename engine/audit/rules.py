@@ -20,12 +20,14 @@ import polars as pl
 
 from engine.arguments import path_of
 from engine.audit.audit_tables import AUDIT_TABLES, KEY
-from engine.audit.events import fits_all_parts, roots_of_series
+from engine.audit.events import PART, REFUSED, fits_all_parts, roots_of_series
 from engine.audit.gap_findings import gap_owners
 from engine.audit.rule_language import EDGE_MINUTES, TABLES, Condition, nearest, parse_condition, replaced_check
+from engine.checks.calendar_check import OFF_GRID
 from engine.checks.findings import SEVERITIES, findings
 from engine.errors import ParameterError
-from engine.quality.causes.cause_table import CAUSES, LOSSES
+from engine.quality.causes.cause_table import CAUSES, EXCLUDED, EXPLAINING, LOSSES
+from engine.quality.causes.priors import SURE
 from engine.quality.gaps import POSITIONS
 from engine.schema import empty
 from engine.toml_text import parse_toml, read_regular_text
@@ -305,24 +307,65 @@ class GapOwners:
         return outages.join(ids, on="outage_id", maintain_order="left").select(key)
 
     @cached_property
+    def _told(self) -> pl.DataFrame:
+        """Built-in findings, those that are parts of others too."""
+        columns = ["check_name", "severity", *KEY, "source", "message", "fingerprint"]
+        parts = self._tables["parts"].filter(pl.col("role") == PART)
+        return pl.concat([self._found.select(columns), parts.select(columns)])
+
+    @cached_property
     def _series(self) -> pl.DataFrame:
         """Series whose stamps, interval or calendar are wrong: nothing else is true of them."""
-        parts = self._tables["parts"].filter(pl.col("role") == "part")
-        alone = self._found.filter(pl.col("symbol").is_not_null())
-        wrong = [roots_of_series(one) for one in (alone, parts)]
-        return self._reported_owners(pl.concat(wrong).rename({"root": "owner"})).select(*KEY, "owner")
+        return self._reported_owners(roots_of_series(self._told).rename({"root": "owner"})).select(*KEY, "owner")
 
     @cached_property
     def _sessions(self) -> pl.DataFrame:
-        """Sessions of these; and those of which one finding has at least half of the slots that are missing unexplained."""
+        """Sessions of these; and those of which one finding has at least half of the slots that lower the adjusted quality."""
         key = [*KEY, "session"]
-        quality = self._tables["quality"]
-        lost = (pl.col("missing") - pl.col("explained").fill_null(0) - pl.col("excluded").fill_null(0)).alias("lost")
-        held = self._owned.group_by(*key, "owner").agg(pl.col("bar_count").sum())
-        most = held.sort("bar_count", "owner", descending=[True, False]).unique(key, keep="first", maintain_order=True)
-        half = most.join(quality.select(*key, lost), on=key).filter(2 * pl.col("bar_count") >= pl.col("lost"))
+        quality = self._tables["quality"].with_columns(pl.col("explained", "excluded", "filled").fill_null(0))
+        lost = pl.col("missing") - pl.col("explained") - pl.col("excluded") + pl.col("filled")
+        is_explained = pl.col("cause").is_in(EXPLAINING) & (pl.col("confidence") >= SURE)
+        gaps = self._owned.filter(~is_explained & ~pl.col("cause").is_in(EXCLUDED))
+        held = [one.select(*key, "owner", "bar_count") for one in (gaps, self._of_rows, self._of_filled)]
+        summed = pl.concat(held).group_by(*key, "owner").agg(pl.col("bar_count").sum())
+        most = summed.sort("bar_count", "owner", descending=[True, False]).unique(
+            key, keep="first", maintain_order=True
+        )
+        half = most.join(quality.select(*key, lost.alias("lost")), on=key).filter(
+            2 * pl.col("bar_count") >= pl.col("lost")
+        )
         wrong = quality.select(key).join(self._series, on=list(KEY))
         return pl.concat([wrong.select(*key, "owner"), half.select(*key, "owner")])
+
+    @property
+    def _of_filled(self) -> pl.DataFrame:
+        """Sessions with bars that look filled in, `bar_count` of them, with the finding of their series."""
+        filled = self._told.filter(pl.col("check_name") == "filled").unique(
+            list(KEY), keep="first", maintain_order=True
+        )
+        owners = self._reported_owners(filled.select(*KEY, pl.col("fingerprint").alias("owner")))
+        sessions = self._tables["quality"].select(*KEY, "session", pl.col("filled").alias("bar_count"))
+        return sessions.filter(pl.col("bar_count") > 0).join(owners, on=list(KEY))
+
+    @property
+    def _of_rows(self) -> pl.DataFrame:
+        """Gaps of rows that were refused or lie off the grid, with the finding that tells of these rows."""
+        gaps = self._tables["gaps"].with_columns(pl.col("evidence").str.extract(r"of (.*)$").alias("reason"))
+        name = pl.col("source").str.split("/").list.last()
+        reason = pl.col("message").str.extract(r" were refused: (.*)\.$")
+        refused = self._told.filter(pl.col("check_name") == REFUSED).select(
+            pl.format("{}: {}", name, reason).alias("reason"), pl.col("fingerprint").alias("owner")
+        )
+        off_grid = self._told.filter(
+            (pl.col("check_name") == "unscheduled") & pl.col("message").str.contains(f" {OFF_GRID} of ", literal=True)
+        ).select(*KEY, pl.col("fingerprint").alias("owner"))
+        parts = [
+            gaps.filter(pl.col("cause") == cause).join(
+                self._reported_owners(owners).unique(on, keep="first", maintain_order=True), on=on
+            )
+            for cause, owners, on in ((REFUSED, refused, ["reason"]), ("off_grid", off_grid, list(KEY)))
+        ]
+        return pl.concat([one.select(*KEY, "session", "owner", "bar_count") for one in parts])
 
 
 def count_unmeasured_gaps(tables: Tables, rule: Rule) -> int:

@@ -17,7 +17,7 @@ import polars as pl
 from engine.calendars.auctions import AUCTION
 from engine.checks.check import SERIES, BarCheck, Frames, JudgeInput, MeasureInput, Measurement, register
 from engine.checks.clock_profile import CLOCK_PROFILE, HOUR_US, MINUTE_US, offsets_at
-from engine.checks.findings import findings_of
+from engine.checks.findings import findings_of, number_of
 from engine.grid import SessionGrid
 from engine.interval import Interval
 from engine.keys import Flags, Ints, number_ranges
@@ -26,10 +26,11 @@ from engine.quality.contiguous_runs import Floats, SlotRuns, run_starts
 from engine.schema import TS, Schema, empty
 
 IN_SESSION = "in sessions"
+OFF_GRID = "off the grid"
 IN_AUCTION = "in closing auctions"
 PLACES = (
     IN_SESSION,
-    "off the grid",
+    OFF_GRID,
     "before the open",
     "after the close",
     "after an early close",
@@ -55,7 +56,9 @@ ATTENDING = -1  # the minute under which `presence` counts the series that have 
 FAR_US = 8 * HOUR_US  # from any session: then it is another day
 FEW, WORTH_A_WARNING = 3, 0.005  # rows outside in all, and as a share
 MUCH = 0.05  # of the volume: worth a warning in however few rows
-ORDINARY_REMEDY = {
+ORDINARY = ("in extended hours", IN_AUCTION)
+REMEDY = {
+    OFF_GRID: "ask the vendor for stamps on the grid: these rows are in no bar",
     "in extended hours": "choose the segments that you need (--segments)",
     IN_AUCTION: "nothing: they enter 1d, 1w and 1mo, unless --auctions out leaves them out",
 }
@@ -363,10 +366,11 @@ def unscheduled_finding(row: Row, calendar: str) -> Row:
     """Build the finding: `warning` from 0.5 % of rows or volume and above 3 rows, or 5 % of the volume; `info`: extended, auctions."""
     by_rows, has_volume = row["rows"] / max(row["total_rows"], 1), row["total_volume"] > 0
     share = row["volume"] / row["total_volume"] if has_volume else by_rows
-    ordinary = row["place"] in ("in extended hours", IN_AUCTION)
+    ordinary = row["place"] in ORDINARY
     many = row["rows"] > FEW and max(share, by_rows) >= WORTH_A_WARNING
     loud = not ordinary and (many or (has_volume and share >= MUCH))
     weight = f"{share:.1%} of the volume" if has_volume else f"{share:.1%}"
+    rows, lie = number_of(row["rows"], "row"), "lies" if row["rows"] == 1 else "lie"
     span = f"{_clock(row['from_minute'])} to {_clock(row['to_minute'])}"
     return {
         **{name: row[name] for name in SERIES},
@@ -375,11 +379,12 @@ def unscheduled_finding(row: Row, calendar: str) -> Row:
         "start_ts": row["first"],
         "count": row["rows"],
         "value": share,
-        "message": f"{row['rows']:,} rows ({weight}) lie {row['place']} of {calendar}, in {len(row['sessions']):,} sessions.",
+        "message": f"{rows} ({weight}) {lie} {row['place']} of {calendar}, in {number_of(len(row['sessions']), 'session')}.",
         "evidence": f"the first at {row['first']:%Y-%m-%d %H:%M} UTC, the last at {row['last']:%Y-%m-%d %H:%M} UTC; {span} on the venue's clock",
-        "remedy": ORDINARY_REMEDY[row["place"]]
-        if ordinary
-        else "nothing, if prints after hours are expected; else another calendar of these years (--calendar), or an override",
+        "remedy": REMEDY.get(
+            row["place"],
+            "nothing, if prints after hours are expected; else another calendar of these years (--calendar), or an override",
+        ),
     }
 
 

@@ -10,6 +10,7 @@ from engine.checks.check import SERIES, BarCheck, JudgeInput, register
 from engine.checks.findings import findings_of
 from engine.checks.price_scale import jumps_apart_from, scale_blocks_of
 from engine.checks.sanity import BAR_SANITY, jumps_across_parts
+from engine.checks.tick_grid import SAMPLED_PRICES, seams_of
 from engine.interval import Interval
 from engine.schema import Schema
 
@@ -75,9 +76,10 @@ def foreign_sessions(jumps: pl.DataFrame) -> pl.DataFrame:
 
 
 def foreign_sessions_of(measured: JudgeInput) -> pl.DataFrame:
-    """Return `foreign_sessions` of all jumps but those of blocks in another unit (check `scale`)."""
+    """Return `foreign_sessions` of all jumps but those of blocks in another unit (check `scale`) and of adjusted copies (`basis`)."""
     jumps = pl.concat([measured.frames["jumps"], jumps_across_parts(measured.frames["ends"])])
-    return foreign_sessions(jumps_apart_from(jumps, measured.once(scale_blocks_of)))
+    unowned = jumps.join(measured.once(seams_of), on=[*KEY, "session"], how="anti", maintain_order="left")
+    return foreign_sessions(jumps_apart_from(unowned, measured.once(scale_blocks_of)))
 
 
 def foreign_finding(row: Row) -> Row:
@@ -104,7 +106,7 @@ class ForeignSessionCheck(BarCheck):
     """Sessions of a series have the prices of another symbol."""
 
     name, severities = "foreign_session", ("error", "warning")
-    reads = (BAR_SANITY,)
+    reads = (BAR_SANITY, SAMPLED_PRICES)
 
     def judge(self, measured: JudgeInput) -> pl.DataFrame:
         """Return a finding per run of sessions at another level that comes back."""

@@ -15,7 +15,7 @@ from engine.checks.findings import findings_of
 from engine.checks.foreign_sessions import foreign_sessions_of
 from engine.checks.price_scale import Block, jumps_apart_from, scale_blocks_of
 from engine.checks.sanity import BAR_SANITY, jumps_across_parts
-from engine.checks.tick_grid import SAMPLED_PRICES, grid_changes_of
+from engine.checks.tick_grid import SAMPLED_PRICES, seams_of
 
 MARKET_SHARE, FEWEST_PEERS = 0.3, 4  # of the series that have the slot, and without the one that is judged
 # Not 4:3 and 5:4: shares move as far in a night.
@@ -124,15 +124,14 @@ def splits_of(measured: JudgeInput) -> pl.DataFrame:
     There the price jumps by the factor of the copy.
     """
     found = splits(measured.frames, measured.once(scale_blocks_of))
-    seams = [(*change.series, change.session) for change in measured.once(grid_changes_of) if change.is_seam]
-    schema = {**SERIES, "session": pl.Date()}
     foreign = measured.once(foreign_sessions_of)
+    edge = [*SERIES, "session"]
     others = [
-        pl.DataFrame(seams, schema=schema, orient="row"),
-        foreign.select(list(schema)),
+        measured.once(seams_of),
+        foreign.select(edge),
         foreign.select(*SERIES, pl.col("back").alias("session")),
     ]
-    return found.join(pl.concat(others).unique(), on=list(schema), how="anti", maintain_order="left")
+    return found.join(pl.concat(others).unique(), on=edge, how="anti", maintain_order="left")
 
 
 def stale(frames: Frames, told: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -192,11 +191,11 @@ def spike_finding(row: Row) -> Row:
         "count": len(own),
         "value": worst["size"],
         "message": (
-            f"{bar_count_text(len(own))} stick out of both neighbours and revert; the worst, {worst['ts']:%Y-%m-%d %H:%M} UTC, "
+            f"{bar_count_text(len(own))} stick{'s' if len(own) == 1 else ''} out of both neighbours and revert; the worst, {worst['ts']:%Y-%m-%d %H:%M} UTC, "
             f"has {worst['price']:g} where the bars beside it reach {worst['beside']:g} ({worst['size']:+.2%})."
         ),
         "evidence": (
-            f"{worst['times']:.0f} times the usual move from bar to bar, {worst['bars']} bar(s) wide; "
+            f"{worst['times']:.0f} times the usual move from bar to bar, {bar_count_text(worst['bars'])} wide; "
             f"{worst['with_it']} of {worst['others']} other series moved with it{inside}{untraded}{aside}"
         ),
         "remedy": "compare with another source; refuse the bars, or ask the vendor for a correction",

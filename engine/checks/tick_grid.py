@@ -135,6 +135,12 @@ def grid_changes_of(measured: JudgeInput) -> list[GridChange]:
     return grid_changes(measured.frames["sampled_prices"])
 
 
+def seams_of(measured: JudgeInput) -> pl.DataFrame:
+    """Return `SERIES` and `session` of the changes at which the price jumps (`GridChange.is_seam`)."""
+    seams = [(*change.series, change.session) for change in measured.once(grid_changes_of) if change.is_seam]
+    return pl.DataFrame(seams, schema={**SERIES, "session": pl.Date()}, orient="row")
+
+
 def grid_changes(sampled: pl.DataFrame) -> list[GridChange]:
     """Find the series whose prices, up to a session or all, lie on the grid of a tick times one factor below 1."""
     long = sampled.select(*KEY, "session", "prices").explode("prices")

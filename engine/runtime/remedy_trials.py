@@ -18,7 +18,7 @@ import polars as pl
 from engine.audit.pipeline import attribute_gaps
 from engine.audit.survey import CheckedAxis, Survey
 from engine.calendars.providers import calendar
-from engine.checks.calendar_check import IN_SESSION, ORDINARY_REMEDY, UNSCHEDULED_ROWS
+from engine.checks.calendar_check import IN_SESSION, ORDINARY, UNSCHEDULED_ROWS
 from engine.checks.check import SERIES
 from engine.checks.remedies import alternatives_of, any_of, options_of, shift_option
 from engine.errors import EngineError
@@ -99,7 +99,7 @@ def measured_series(series: pl.DataFrame, checks: Sequence[CheckedAxis]) -> pl.D
     place = pl.col("place").cast(pl.String)
     counted = placed.group_by(KEY).agg(
         pl.col("rows").filter(place == IN_SESSION).sum().alias("inside"),
-        pl.col("rows").filter(~place.is_in([IN_SESSION, *ORDINARY_REMEDY])).sum().alias("strays"),
+        pl.col("rows").filter(~place.is_in([IN_SESSION, *ORDINARY])).sum().alias("strays"),
     )
     joined = series.join(counted, on=KEY, how="left", maintain_order="left")
     ends = [name for name in ("first_session", "last_session") if name in series.columns]

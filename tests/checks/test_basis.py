@@ -73,6 +73,15 @@ def test_copy_that_is_adjusted_up_to_a_date_and_raw_from_then_on_is_mixed_and_to
     assert found == [("basis", "warning", "LIQ", CUT, round(1 / 7, 3))]
 
 
+def test_split_soon_after_the_seam_of_a_mixed_copy_is_a_split_and_no_other_symbol() -> None:
+    split = CUT + dt.timedelta(days=4)
+    after = divided(market("XNYS", *JUNE), 1, 4, since=split)
+    cents = after.rows.with_columns(pl.col(name).round(2) for name in PRICES)
+    mixed = divided(Feed(cents, after.series, after.grid, after.zone), 1, 4, before=CUT)
+    found = said(mixed, "basis", "split", "foreign_session")
+    assert [row[:4] for row in found] == [("basis", "warning", "LIQ", CUT), ("split", "warning", "LIQ", split)]
+
+
 @pytest.mark.parametrize("sessions", [3, 4])
 def test_mixed_copy_is_told_from_few_sessions(sessions) -> None:
     feed = market("XNYS", JUNE[0], dt.date(2024, 6, 12))

@@ -87,7 +87,7 @@ def test_unscheduled_rows_of_a_session_that_lies_in_two_parts_are_of_one_session
     counted = [unscheduled_rows(part, feed.series, feed.grid, feed.zone) for part in parts]
     cut = unscheduled(combine_unscheduled_rows(counted), "XNYS")
     assert "4 rows" in cut["message"][0]
-    assert "in 1 sessions" in cut["message"][0]
+    assert "in 1 session." in cut["message"][0]
     assert_frame_equal(cut, outside(feed))
 
 
@@ -101,7 +101,7 @@ def test_unscheduled_rows_are_told_by_where_they_lie() -> None:
         dt.datetime(2024, 6, 9, 3, 0, tzinfo=dt.UTC),  # Sunday noon
         dt.datetime(2024, 6, 4, 0, 30, 30, tzinfo=dt.UTC),  # inside, between two stamps
     )
-    said = outside(feed).with_columns(pl.col("message").str.extract(r"lie (.*) of XTKS").alias("place"))
+    said = outside(feed).with_columns(pl.col("message").str.extract(r"lies? (.*) of XTKS").alias("place"))
     assert dict(said.select("place", "count").rows()) == {
         "off the grid": 1,
         "before the open": 1,
@@ -178,10 +178,10 @@ def test_unscheduled_futures_of_2013_trade_to_a_quarter_past(vendor) -> None:
 
 def test_unscheduled_rows_of_vendor_files_are_counted(vendor) -> None:
     (nikkei,) = stored(vendor / "lean/index/ose/minute", "XTKS")
-    assert outside(nikkei)["message"].str.extract(r"(\d+ rows).*lie (.*) of").to_list() == [
-        "1 rows",
-        "2 rows",
-        "1 rows",
+    assert outside(nikkei)["message"].str.extract(r"^(\d+ rows? .*lies?) ").str.replace(r" \(.*\)", "").to_list() == [
+        "1 row lies",
+        "2 rows lie",
+        "1 row lies",
     ]
     assert outside(nikkei)["message"].str.contains("after the close|in a break|in closing auctions").all()
     (google,) = stored(vendor / "lean/equity/usa/minute/goog/20151224_trade.zip", "XNYS")
