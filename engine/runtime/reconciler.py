@@ -3,13 +3,14 @@
 - `between`: A against B. Where a symbol has no common interval, the finer side is derived to the coarser one.
 - `within`: one source against itself: bars derived from its base against its own coarser bars.
 
-Each source is read once. Derived bars are on the axis of the bars that they are compared with: against a vendor that
+Each source is read once, and again where its bars turn out to begin on the clock. Derived bars are on the axis of the bars that they are compared with: against a vendor that
 cuts hours by the clock they are derived by the clock of its zone. They cover the chosen segments alone, so bars of other
 segments are left out, and counted.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from engine.audit.reconcile import Reconciled, Tolerances, reconcile
 from engine.calendars.providers import SessionCalendar
 from engine.errors import DataError, ParameterError
 from engine.export.dataset import open_dataset
-from engine.grid import GridSpec
+from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
 from engine.runtime.load import load_files
 from engine.runtime.options import LoadOptions, Progress
@@ -35,6 +36,9 @@ from engine.store.symbol_data import SymbolSessionData
 from engine.store.views import BARS_VIEW, with_series_names
 
 KEY = ["symbol", "price_type", "interval"]
+DAY = dt.timedelta(days=1)
+SAMPLED_STAMPS = 2_000  # of a series
+MOST_STAMPS, FEW_STAMPS = 0.8, 0.5  # that fit the clock, where so few fit the session
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ def between(
     """
     wanted = options.interval
     options_b = replace(options_b or options, interval=wanted)
-    left = load_side("A", a, base_options(options), progress)
-    right = rename_symbols(load_side("B", b, base_options(options_b), progress), names or {})
+    left = load_aligned("A", a, base_options(options), progress)
+    right = rename_symbols(load_aligned("B", b, base_options(options_b), progress), names or {})
     left, right = derive_common(left, right, options), derive_common(right, left, options_b)
     only = set() if wanted is None else {str(wanted)}
     return compare_sides(left, right, only, tolerances, limit)
@@ -148,7 +152,7 @@ def within(
         raise ParameterError("against: none given; valid: intervals such as 1h,1d")
     wanted = {str(one) for one in against}
     keeping = replace(options, keep_source=True, derive=tuple(against))
-    side = load_side("A", source, keeping, progress)
+    side = load_aligned("A", source, keeping, progress)
     by_clock = {
         name: {one for one in against if is_by_clock(side, name, one) and serves(data.base, one)}
         for name, data in side.symbols.items()
@@ -180,6 +184,40 @@ def base_options(options: LoadOptions) -> LoadOptions:
     # Bars of ticks are made at the base: they are derived on the axis of the other side, which is not known yet.
     finer = () if serves(DEFAULT_BASE, wanted) else (wanted,)
     return replace(options, interval=None, derive=finer, choose=lambda _, available: base_of(available, wanted=wanted))
+
+
+def load_aligned(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> Side:
+    """Bars of a path; by the clock where their stamps fit it and not the session, and no option says how they are cut."""
+    side = load_side(name, source, options, progress)
+    shares = shares_on_axis(side)
+    can_be = all(DAY.total_seconds() % Interval.parse(text).seconds == 0 for _, text in shares)
+    is_told = (options.align or options.read.align) is not None
+    if is_told or not can_be or min(shares.values(), default=1.0) >= FEW_STAMPS:
+        return side
+    by_clock = load_side(name, source, replace(options, align="clock"), progress)
+    if min(shares_on_axis(by_clock).values(), default=0.0) < MOST_STAMPS:
+        return side
+    return replace(by_clock, notes=(*by_clock.notes, f"{name}: bars begin on the clock: read as with --align clock"))
+
+
+def shares_on_axis(side: Side) -> dict[tuple[str, str], float]:
+    """(symbol, interval) -> share of the stamps of intraday bars of files, of those inside sessions, that are starts of slots."""
+    sources = side.bars.lazy().filter(pl.col("origin") == "source").select("symbol", "interval", "ts")
+    sampled = sources.group_by("symbol", "interval").head(SAMPLED_STAMPS).collect()
+    shares = {}
+    for (symbol, text), rows in sampled.group_by("symbol", "interval"):
+        interval, spec = Interval.parse(str(text)), side.axes.get((str(symbol), str(text)))
+        if spec is None or not interval.is_intraday or spec.calendar not in side.calendars:
+            continue
+        low, high = rows.select(
+            pl.col("ts").dt.date().min().alias("low"), pl.col("ts").dt.date().max().alias("high")
+        ).row(0)
+        segments = side.calendars[spec.calendar].segments_in_bounds(low - DAY, high + DAY)
+        places = SessionGrid.build(segments, interval, spec).place(rows["ts"])
+        # The first bar by the clock begins before the open.
+        inside = places.filter(pl.col("ordinal").is_not_null())
+        shares[str(symbol), str(text)] = 1 - inside["slot"].null_count() / max(inside.height, 1)
+    return shares
 
 
 def load_side(name: str, source: Path, options: LoadOptions, progress: Progress | None) -> Side:

@@ -35,7 +35,7 @@ def minutes(days: int = 2) -> pl.DataFrame:
     return frame(walk(days=days, bars=390))
 
 
-def folded(bars: pl.DataFrame, every: str) -> pl.DataFrame:
+def folded(bars: pl.DataFrame, every: str, offset: str = "0m") -> pl.DataFrame:
     fold = [
         pl.col("open").first(),
         pl.col("high").max(),
@@ -43,7 +43,7 @@ def folded(bars: pl.DataFrame, every: str) -> pl.DataFrame:
         pl.col("close").last(),
         pl.col("volume").sum(),
     ]
-    return bars.group_by_dynamic("ts", every=every).agg(fold)
+    return bars.group_by_dynamic("ts", every=every, offset=offset).agg(fold)
 
 
 @pytest.fixture
@@ -85,9 +85,21 @@ def test_bars_of_a_clock_are_compared_with_bars_derived_by_the_clock_whether_an_
     day = written(tmp_path / "a6", "SPY.csv", minutes(days=6))
     plain = LoadOptions(CalendarMap("XNYS"), interval=Interval.parse(interval) if interval else None)
     clock = replace(plain, read=ReadOptions(align="clock"))
-    for a, b, options in ((day, hours, (plain, clock)), (hours, day, (clock, plain))):
+    sides = ((day, hours, (plain, clock)), (hours, day, (clock, plain)), (day, hours, (plain,)), (hours, day, (plain,)))
+    for a, b, options in sides:
         result = between(a, b, *options).result
         assert result.summary.select("interval", "common", "equal", "only_a", "only_b").rows() == [("1h", 28, 28, 0, 0)]
+
+
+def test_hours_by_the_clock_beside_minutes_are_found_and_hours_by_the_session_are_left(tmp_path: Path) -> None:
+    for name, offset, notes in (("clock", "0m", 1), ("session", "30m", 0)):
+        folder = written(tmp_path / name, "SPY_1m.csv", minutes(days=6))
+        written(folder, "SPY_1h.csv", folded(minutes(days=6), "1h", offset))
+        done = within(folder, [Interval.parse("1h")], OPTIONS)
+        assert done.result.summary.select("equal", "only_a", "only_b").rows() == [(28, 0, 0)]
+        assert sum("begin on the clock" in note for note in done.notes) == notes
+    told = LoadOptions(CalendarMap("XNYS"), align="session")
+    assert not within(tmp_path / "clock", [Interval.parse("1h")], told).result.is_equal
 
 
 def test_between_bars_by_the_clock_in_an_export_and_minutes_is_equal(two, tmp_path: Path) -> None:
