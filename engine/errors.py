@@ -18,6 +18,7 @@ EngineError
 │   └── StreamStoppedError          a call that was left because the session was stopped
 ├── PluginError                     a plug-in that cannot be loaded, or failed: its name and package
 ├── WorkerError                     a task that killed every worker it was given to
+├── RemoteError (OSError)           an object store that is out of reach, refuses, or answers something else
 ├── ExportError                     a target that cannot be written or read
 │   └── DamageError                 a file of an export is lost or altered: `.path`, `.fault`
 └── QueryError                      SQL that was refused or failed
@@ -136,6 +137,10 @@ class PluginError(EngineError):
 
 class WorkerError(EngineError):
     """A task that killed every worker it was given to."""
+
+
+class RemoteError(EngineError, OSError):
+    """An object store that cannot be reached, refuses a request, or answers what is no answer to it."""
 
 
 class ExportError(EngineError):

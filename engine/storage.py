@@ -6,26 +6,34 @@ this system: whatever asks for its place on the disk gets a TypeError, so nothin
 
 Credentials, region and endpoint come from the environment, as all three libraries read it: `AWS_ACCESS_KEY_ID`,
 `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL` (or an instance's role);
-`GOOGLE_APPLICATION_CREDENTIALS`; `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`.
+`GOOGLE_APPLICATION_CREDENTIALS`; `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY` (`store_settings`).
 """
 
 from __future__ import annotations
 
 import fnmatch
 import functools
-import os
+import re
+import uuid
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PosixPath
 from typing import Any, NamedTuple, NoReturn
 
-from engine.errors import ParameterError
+from engine.errors import ParameterError, RemoteError
+from engine.store_settings import (
+    check_variables,
+    of_endpoint,
+    retry_options,
+    store_options,
+    store_variables,
+)
 from engine.urls import url_of
 
+SHOWN_BYTES = 60
+NO_BUCKET = re.compile("NoSuchBucket|404 Not Found")
 INSTALL = "pip install 'session-engine[objects]'"
-# What decides which store a URL leads to, and who asks.
-_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
 
 
 class ObjectStat(NamedTuple):
@@ -194,7 +202,7 @@ class ObjectPath(PosixPath):
 
     def iterdir(self) -> Generator[ObjectPath, None, None]:
         """Yield the objects and prefixes directly below."""
-        with store_errors(self):
+        with list_errors(self):
             listed = _obstore().list_with_delimiter(_store(self.bucket), prefix=self.key or None)
         for prefix in listed["common_prefixes"]:
             yield ObjectPath(self.bucket, prefix)
@@ -203,18 +211,41 @@ class ObjectPath(PosixPath):
 
     def walk_objects(self) -> Iterator[tuple[ObjectPath, ObjectStat]]:
         """Yield every object below, with its size and time, by one list request a thousand."""
-        with store_errors(self):
-            for batch in _obstore().list(_store(self.bucket), prefix=self.key or None):
-                for found in batch:
-                    yield ObjectPath(self.bucket, found["path"]), _stat_of(found)
+        for found in self._listed(None):
+            yield ObjectPath(self.bucket, found["path"]), _stat_of(found)
 
     def list_after(self, after: ObjectPath | None) -> Iterator[ObjectPath]:
         """Yield the objects below whose names come after that of an object; all of them where it is None."""
-        with store_errors(self):
-            offset = None if after is None else after.key
+        for found in self._listed(None if after is None else after.key):
+            yield ObjectPath(self.bucket, found["path"])
+
+    def _listed(self, offset: str | None) -> Iterator[Mapping[str, Any]]:
+        before = None
+        with list_errors(self):
             for batch in _obstore().list(_store(self.bucket), prefix=self.key or None, offset=offset):
-                for found in batch:
-                    yield ObjectPath(self.bucket, found["path"])
+                if before is not None and batch and batch[0]["path"] == before:
+                    raise RemoteError(f"{self}: the same page of a list came twice, so it has no end")
+                before = batch[0]["path"] if batch else before
+                yield from batch
+
+    def check_store(self) -> None:
+        """Raise RemoteError where what seems absent tells nothing: without such a bucket, or a store at that address.
+
+        Raises
+        ------
+        RemoteError
+            There is no such bucket, or the address answers for an object that nobody has made.
+        """
+        self.is_dir()
+        nobodys = ObjectPath(self.bucket, uuid.uuid4().hex)
+        try:
+            content = nobodys.read_bytes()
+        except OSError:
+            return  # the store that was asked before has told what it had to
+        raise RemoteError(
+            f"{self}: no object store answers{of_endpoint()}: asked for an object that nobody has made, it gave "
+            f"{show_bytes(content)}; check AWS_ENDPOINT_URL"
+        )
 
     def glob(self, pattern: str) -> Generator[ObjectPath, None, None]:
         """Yield what is directly below and has a name like the pattern, which has no `/`."""
@@ -251,15 +282,9 @@ def polars_options(path: Path | str) -> dict[str, Any]:
     return {"storage_options": store_options(), "credential_provider": None} if is_stored else {}
 
 
-def store_options() -> dict[str, str]:
-    """Options beyond the environment: an endpoint that `AWS_ENDPOINT_URL` names by `http://` is asked without TLS."""
-    is_plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-    return {"allow_http": "true"} if is_plain else {}
-
-
 @contextmanager
 def store_errors(path: ObjectPath) -> Iterator[None]:
-    """Turn an error of the store into an OSError that names the object; FileNotFoundError where there is none."""
+    """Turn an error of the store into a RemoteError that names the object; FileNotFoundError where there is none."""
     exceptions = _obstore().exceptions
     try:
         yield
@@ -268,8 +293,31 @@ def store_errors(path: ObjectPath) -> Iterator[None]:
     except exceptions.AlreadyExistsError as error:
         raise FileExistsError(f"{path}: exists") from error
     except exceptions.BaseError as error:
-        # The rest is the library's own debug output, with every header of the request.
-        raise OSError(f"{path}: {str(error).partition(chr(10))[0]}") from error
+        raise RemoteError(f"{path}: {first_line(error)}") from error
+
+
+@contextmanager
+def list_errors(path: ObjectPath) -> Iterator[None]:
+    """`store_errors` of a list, which is empty where there is no object: what is not there is the bucket."""
+    try:
+        with store_errors(path):
+            yield
+    except (FileNotFoundError, RemoteError) as error:
+        # S3 has a code for it, a list of which the library tells as any other error.
+        if isinstance(error, RemoteError) and not NO_BUCKET.search(str(error.__cause__)):
+            raise
+        raise RemoteError(f"{path.bucket}: there is no such bucket{of_endpoint()}") from error
+
+
+def show_bytes(content: bytes) -> str:
+    """Size and begin of a content, for messages."""
+    begin = repr(content[:SHOWN_BYTES])[1:]
+    return f"{len(content):,} bytes, {begin}{'...' if len(content) > SHOWN_BYTES else ''}"
+
+
+def first_line(error: Exception) -> str:
+    """First line of the message: the rest is the library's own debug output, with every header of the request."""
+    return str(error).partition("\n")[0]
 
 
 def _stat_of(found: Mapping[str, Any]) -> ObjectStat:
@@ -289,12 +337,14 @@ def _store(bucket: str) -> Any:  # noqa: ANN401 - of an extra
     return _open_store(bucket, store_variables())
 
 
-def store_variables() -> tuple[tuple[str, str], ...]:
-    """Variables of the environment, (name, value) sorted by name, that stores are opened with."""
-    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_VARIABLES)))
-
-
 @functools.lru_cache(maxsize=32)
 def _open_store(bucket: str, variables: tuple[tuple[str, str], ...]) -> Any:  # noqa: ANN401 - of an extra
-    del variables  # obstore reads them itself
-    return _obstore().store.from_url(bucket, client_options=store_options())
+    check_variables(variables)
+    store = _obstore()
+    try:  # it reads the environment itself
+        return store.store.from_url(bucket, client_options=store_options(), retry_config=retry_options())
+    except (store.exceptions.BaseError, ValueError) as error:
+        names = ", ".join(name for name, _ in variables) or "no variable is set"
+        raise ParameterError(
+            f"{bucket}: no store can be opened with the environment ({names}): {first_line(error)}"
+        ) from error

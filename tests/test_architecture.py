@@ -18,7 +18,7 @@ ROOT = Path(engine.__file__).parent
 RANKS = [
     {"printable"},
     {"errors", "panics", "reference", "toml_text"},
-    {"urls"},
+    {"urls", "store_settings"},
     {"storage"},
     {"publish", "arguments", "plugins", "plan_calls"},
     {"interval", "display"},

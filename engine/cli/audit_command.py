@@ -184,8 +184,10 @@ def audit(
                 strips=output is not None,
                 reported=reported,
             )
-        except EngineError:
-            remove_work(work)  # the input is to be mended first: there is nothing to go on with
+        except BaseException as error:
+            # After an error of ours the input is to be mended first: there is nothing to go on with.
+            if work is not None and (isinstance(error, EngineError) or not any(work.iterdir())):
+                remove_work(work)
             raise
     verdict = apply_rules(done.tables, **standards)
     if output is not None:

@@ -55,7 +55,14 @@ from engine.export.parquet import StagedFile, stage
 from engine.export.share_place import remove_abandoned_shares
 from engine.export.stored_scan import known_of_files
 from engine.export.tables import ADDED, DATA_TABLES, EXPORTS, LATER, SORT, TABLES, conform_table
-from engine.export.target_folder import LOCK_TIMEOUT_SECONDS, check_target, explained_errors, is_export, lock_target
+from engine.export.target_folder import (
+    LOCK_TIMEOUT_SECONDS,
+    check_target,
+    explained_errors,
+    is_export,
+    lock_target,
+    refuse_no_export,
+)
 from engine.publish import fsync, make_durable_folders, remove_if_exists
 from engine.schema import empty
 from engine.storage import ObjectPath, polars_options
@@ -446,7 +453,7 @@ def open_dataset(target: str | Path, revision: int | None = None) -> Dataset:
     """
     target = location_of("target", target)
     if not is_export(target):
-        raise ExportError(f"{target}: is no export (it has no table `exports`); valid: a folder that `--export` wrote")
+        refuse_no_export(target)
     _, exports, _ = read_newest_exports(target)
     if exports.is_empty():
         raise ExportError(f"{target}: holds no revision, its first export did not end; export to it again")

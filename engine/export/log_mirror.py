@@ -20,11 +20,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from engine.errors import ExportError
-from engine.storage import ObjectPath, SeenObject
+import orjson
+
+from engine.errors import ExportError, RemoteError
+from engine.storage import ObjectPath, SeenObject, show_bytes
+from engine.store_settings import endpoint, of_endpoint
 
 LOG = "_delta_log"
 FETCHES = 16  # at once
+MOST_UNLISTED = 1000  # entries behind the last one that a list shows: lists lag by a few
+ACTIONS = frozenset(("commitInfo", "protocol", "metaData", "add", "remove", "txn", "cdc", "domainMetadata"))
 _ENTRY = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 
@@ -79,9 +84,14 @@ def newest_version(table: ObjectPath) -> int:
     log = table / LOG
     after = log / entry_name(newest + 1) if known else None
     listed = [int(found[1]) for path in log.list_after(after) if (found := _ENTRY.fullmatch(path.name))]
-    newest = max([newest + bool(known), *listed])
+    newest = last = max([newest + bool(known), *listed])
     while is_fetched(table, newest + 1):
         newest += 1
+        if newest - last > MOST_UNLISTED:
+            raise RemoteError(
+                f"{log / entry_name(newest)}: is there, and none of the {MOST_UNLISTED:,} entries before it is in a list; "
+                "check the address of the store"
+            )
     if newest < 0:
         raise FileNotFoundError(f"{table}: has no log")
     return newest
@@ -119,10 +129,35 @@ def fetch(table: ObjectPath, names: Sequence[str]) -> None:
 
     def fetch_one(name: str) -> None:
         """Fetch a file whole, and give it its name last: others read the folder at the same time."""
-        place(folder / name, (table / LOG / name).read_bytes())
+        content = (table / LOG / name).read_bytes()
+        check_log_file(table / LOG / name, content)
+        place(folder / name, content)
 
     with ThreadPoolExecutor(min(FETCHES, len(absent)), "log") as fetches:
         list(fetches.map(fetch_one, absent))
+
+
+def check_log_file(path: ObjectPath, content: bytes) -> None:
+    """Raise RemoteError for content that is no file of a Delta log at all, such as the page of another service.
+
+    Raises
+    ------
+    RemoteError
+        A checkpoint that is no Parquet file, or an entry whose first line is no action.
+    """
+    if path.suffix != ".json":
+        is_sound = content[:4] == content[-4:] == b"PAR1"
+    else:
+        try:
+            action = orjson.loads(content.lstrip().partition(b"\n")[0])
+        except ValueError:
+            action = None
+        is_sound = isinstance(action, dict) and not ACTIONS.isdisjoint(action)
+    if not is_sound:
+        raise RemoteError(
+            f"{path}: is no file of a Delta log: received {show_bytes(content)}; check the address of the store"
+            f"{of_endpoint()}, then have `engine verify` look for damage"
+        )
 
 
 def fetched_entries(table: ObjectPath, versions: Sequence[int]) -> list[Path]:
@@ -231,7 +266,9 @@ def seen_export(target: ObjectPath) -> dict[str, SeenObject]:
         if path.parent.name == LOG and (_ENTRY.fullmatch(path.name) or _CHECKPOINT.fullmatch(path.name)):
             logs.setdefault(ObjectPath(path.parent.parent), []).append(path.name)
     for table, names in logs.items():
-        with suppress(FileNotFoundError):  # a vacuum at the same time; the rest is asked for one by one
+        with suppress(
+            FileNotFoundError, RemoteError
+        ):  # a vacuum at the same time, damage; the rest is asked for one by one
             fetch(table, names)
         for name in names:
             url, here = str(table / LOG / name), _folder(table) / LOG / name
@@ -253,8 +290,7 @@ def _folder(table: ObjectPath) -> Path:
 
 
 def _name(target: Path) -> str:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-    return hashlib.sha256(f"{endpoint}|{target}".encode()).hexdigest()[:24]
+    return hashlib.sha256(f"{endpoint()}|{target}".encode()).hexdigest()[:24]
 
 
 @functools.cache

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 from deltalake.exceptions import DeltaError
 
 from engine.arguments import location_of
-from engine.errors import EngineError, ExportError
+from engine.errors import EngineError, ExportError, RemoteError
 from engine.export import delta_table
 from engine.export.attempts import ANNOUNCED, has_announcements
 from engine.export.damage import REMEDY, damage_error, is_refused
@@ -78,6 +79,19 @@ def is_export(target: Path) -> bool:
         return bool(delta_table.log_entries(target / "exports"))
 
 
+def refuse_no_export(target: Path, fault: str = "it has no table `exports`") -> NoReturn:
+    """Raise ExportError for a folder that is no export; of a store first RemoteError for a bucket or store that is not there.
+
+    Raises
+    ------
+    ExportError
+    """
+    if isinstance(target, ObjectPath):
+        with explained_errors(target, remedy=""):
+            target.check_store()
+    raise ExportError(f"{target}: is no export ({fault}); valid: a folder that `--export` wrote")
+
+
 def check_target(target: Path) -> None:
     """ParameterError for a URL; ExportError if the folder is neither new, empty nor an export, or no log can have its path."""
     target = location_of("target", target)
@@ -112,6 +126,9 @@ def explained_errors(target: Path, remedy: str = REMEDY) -> Iterator[None]:
     """Turn OSError, DeltaError and PolarsError in the block into an ExportError: target, reason, remedy of damage."""
     try:
         yield
+    except RemoteError as error:
+        named = "" if str(error).startswith(str(target)) else f"{target}: "
+        raise ExportError(f"{named}{error}") from error  # out of reach, and not damaged
     except EngineError:
         raise
     except (OSError, DeltaError, pl.exceptions.PolarsError) as error:

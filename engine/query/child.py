@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from engine.errors import EngineError, ExportError, QueryError
-from engine.storage import store_variables
+from engine.store_settings import store_variables
 
 if TYPE_CHECKING:
     import polars as pl

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PosixPath
 from typing import Any
 
-from engine.errors import SourceError
+from engine.errors import RemoteError, SourceError
 from engine.storage import ObjectPath, ObjectStat
 
 DOWNLOADS = 8  # at once
@@ -84,6 +84,10 @@ def objects_below(place: ObjectPath) -> list[tuple[ObjectPath, ObjectStat]]:
         if not found:
             found = [(place, place.stat())]
     except FileNotFoundError:
+        try:
+            place.check_store()
+        except RemoteError as error:
+            raise SourceError(str(place), f"cannot be listed: {error}") from error
         raise SourceError(str(place), "holds no object; valid: an object, or a prefix with objects below it") from None
     except OSError as error:
         raise SourceError(str(place), f"cannot be listed: {error}; {hint}") from error

@@ -33,8 +33,9 @@ from engine.export.maintenance.verify import verify
 from engine.export.maintenance.verify_findings import try_reading
 from engine.export.tables import DATA_TABLES
 from engine.publish import remove_if_exists
-from engine.storage import ObjectPath, store_options
+from engine.storage import ObjectPath
 from engine.store.snapshot import Snapshot
+from engine.store_settings import store_options
 
 from tests.soak.report import Line, first
 from tests.soak.story import Chronicle, Expected, Verdict, comparable, contents, export

@@ -42,6 +42,7 @@ from engine.export.parquet import column_statistics
 from engine.export.revision_history import pinned_files
 from engine.export.share_place import SHARES
 from engine.export.tables import ADDED, KEYS, LATER, SORT, TABLES, sorted_rows
+from engine.export.target_folder import refuse_no_export
 from engine.publish import file_sha256
 from engine.storage import ObjectPath, seen_objects, sized
 
@@ -83,7 +84,7 @@ def verify(target: Path, revision: int | None = None, *, quick: bool = False) ->
 
 def _verify(target: Path, revision: int | None, *, quick: bool) -> pl.DataFrame:
     if not any((target / name / delta_table.LOG).is_dir() for name in TABLES):
-        raise ExportError(f"{target}: is no export (it has no table with a log); valid: a folder that `--export` wrote")
+        refuse_no_export(target, "it has no table with a log")
     try:
         dataset = open_dataset(target)
     except DamageError as error:
