@@ -69,7 +69,7 @@ class SourceError(DataError):
     def __init__(self, path: object, reason: str) -> None:
         if len(reason) > LONGEST_REASON:
             reason = f"{reason[:LONGEST_REASON]} ... ({len(reason) - LONGEST_REASON:,} more characters)"
-        super().__init__(f"{path}: {reason}")
+        super().__init__(f"{escape_unprintable(str(path), keep_breaks=False)}: {reason}")
         self.path = str(path)
         self.reason = reason
 
@@ -159,7 +159,7 @@ class DamageError(ExportError):
     """
 
     def __init__(self, path: object, fault: str, remedy: str) -> None:
-        super().__init__(f"{path}: {fault}; {remedy}")
+        super().__init__(f"{escape_unprintable(str(path), keep_breaks=False)}: {fault}; {remedy}")
         self.path = str(path)
         self.fault = fault
         self.remedy = remedy

@@ -9,6 +9,7 @@ from pathlib import Path
 import engine
 import polars as pl
 import pytest
+from engine.cli.console import print_list, print_problems
 from engine.errors import DamageError, EngineError, QueryError, SourceError, UnknownSymbolError
 
 HOSTILE = "\x1b]0;owned\x07\x9b31m\u202e"
@@ -42,3 +43,12 @@ def test_what_a_statement_and_a_file_hold_is_escaped_in_their_errors(tmp_path: P
     for raised in (refused, unread):
         shown = "".join(traceback.format_exception(raised.value))
         assert not CONTROLS & set(shown), shown
+
+
+def test_line_breaks_of_file_names_are_escaped_in_errors_and_lists(capsys) -> None:
+    name = "X\nengine: export finished.csv"
+    assert "\n" not in str(SourceError(name, "bad"))
+    assert "\n" not in str(DamageError(name, "gone", "-"))
+    print_problems("could not be read", [f"{name}: bad"])
+    print_list("note", [name])
+    assert len(capsys.readouterr().out.splitlines()) == 2

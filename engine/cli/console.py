@@ -64,10 +64,15 @@ def merge_notes(notes: Iterable[str]) -> list[str]:
     return [one[0] + (f" (and {len(one) - 1} more like it)" if len(one) > 1 else "") for one in alike.values()]
 
 
+def one_line(text: object) -> str:
+    """Text with line breaks escaped, too: names of files and symbols may have some."""
+    return escape_unprintable(str(text), keep_breaks=False)
+
+
 def print_list(what: str, lines: Any, most: int = 12) -> None:  # noqa: ANN401 - any sequence of text
     """Print up to `most` lines as `what: line`, then how many are left out; nothing with --quiet."""
     for line in lines[:most]:
-        print_line(f"{what}: {line}")
+        print_line(f"{what}: {one_line(line)}")
     if len(lines) > most:
         print_line(f"{what}: {len(lines) - most} more; --json lists all")
 
@@ -78,7 +83,7 @@ def print_problems(what: str, lines: Any) -> None:  # noqa: ANN401 - any sequenc
         print_list(what, lines)
         return
     for line in lines:
-        write_error(f"engine: {what}: {line}\n")
+        write_error(f"engine: {what}: {one_line(line)}\n")
 
 
 def print_line(text: str) -> None:

@@ -64,6 +64,7 @@ from engine.cli.source_options import (
     VendorLayout,
     Zone,
 )
+from engine.cli.terminal_text import write_error
 
 if TYPE_CHECKING:
     from engine.runtime.options import LoadOptions, Progress
@@ -178,6 +179,8 @@ def run(
             if workers is None and dask is None
             else run_in_partitions(sources, chosen, export, workers, dask, resume=resume, tell=tell)
         )
+    if export is not None:
+        remove_outdated_records(export)
     print_run(outcome, export, as_json=as_json, most_rejects=most_rejects, show_all=show_all)
     if any(not problem.ignored for problem in outcome.loaded.problems):
         raise typer.Exit(PARTLY_READ)
@@ -229,7 +232,9 @@ def run_in_partitions(
     import shutil
 
     from engine.arguments import location_of, refuse_foreign_folder
-    from engine.errors import ParameterError
+    from engine.errors import EngineError, ParameterError
+    from engine.export.share_place import SHARES, remove_abandoned_shares
+    from engine.export.target_folder import check_target
     from engine.runtime.executor import choose_executor
     from engine.runtime.partitioned_run import run_partitioned
     from engine.storage import ObjectPath
@@ -245,10 +250,37 @@ def run_in_partitions(
         refuse_foreign_folder("--resume", work)
     else:
         shutil.rmtree(work, ignore_errors=True)
-    outcome = run_partitioned(sources, options, target, choose_executor(workers, dask), work, tell)
+        if not isinstance(target, ObjectPath):
+            check_target(target)  # another folder may have one of that name
+            remove_abandoned_shares(target)
+    try:
+        outcome = run_partitioned(sources, options, target, choose_executor(workers, dask), work, tell)
+    except EngineError:
+        if work.is_dir():
+            files = "" if isinstance(target, ObjectPath) else f" and {target / SHARES}"
+            write_error(f"engine: {work}{files} stay for --resume; a run without it removes them\n")
+        raise
     # Kept while anything can fail, so that it need not be done again.
     shutil.rmtree(work, ignore_errors=True)
     return outcome
+
+
+def remove_outdated_records(export: Path) -> None:
+    """Delete `EXPORT.parts` of a killed run with workers whose files a later export has removed; local exports alone."""
+    import shutil
+
+    from engine.arguments import location_of
+    from engine.export.share_place import SHARES
+    from engine.runtime.partitioned_run import RUN
+    from engine.storage import ObjectPath
+
+    target = location_of("export", export).absolute()
+    if isinstance(target, ObjectPath):
+        return
+    work = target.with_name(f"{target.name}.parts")
+    name = work / RUN
+    if name.is_file() and not (target / SHARES / name.read_text()).exists():
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def print_run(

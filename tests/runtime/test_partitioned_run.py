@@ -22,7 +22,7 @@ from engine.export.share_place import SHARES
 from engine.export.tables import KEYS, LIVE, PARTITION
 from engine.grid import GridSpec, SessionGrid
 from engine.interval import Interval
-from engine.runtime import partitioned_run
+from engine.runtime import executor, partitioned_run
 from engine.runtime.executor import DaskExecutor, ProcessExecutor, SerialExecutor
 from engine.runtime.options import CalendarMap, LoadOptions
 from engine.runtime.partitioned_run import run_partitioned
@@ -271,3 +271,25 @@ def test_command_with_workers_needs_an_export(folder):
     done = CliRunner().invoke(app, ["run", str(folder), "--calendar", "XNYS", "--workers", "2"])
     assert isinstance(done.exception, ParameterError)
     assert "--workers and --dask need --export" in str(done.exception)
+
+
+def test_command_with_workers_that_fails_says_what_stays_and_the_next_removes_it(folder, tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise ExportError("No space left on device")
+
+    monkeypatch.setattr(executor, "choose_executor", lambda *_: SerialExecutor())
+    target = tmp_path / "out"
+    command = ["run", str(folder), "--calendar", "XNYS", "--workers", "1", "--export", str(target), "--derive", "5m"]
+    with monkeypatch.context() as filled:
+        filled.setattr(partitioned_run, "commit_shares", full)
+        failed = CliRunner().invoke(app, command)
+    assert f"{target}.parts and {target / SHARES} stay for --resume" in failed.stderr
+    (old,) = (target / SHARES).iterdir()
+    assert Path(f"{target}.parts").is_dir()
+    with monkeypatch.context() as filled:
+        filled.setattr(partitioned_run, "commit_shares", full)
+        CliRunner().invoke(app, command)
+    assert not old.exists()
+    assert CliRunner().invoke(app, command[:4] + command[6:]).exit_code == 3
+    assert not Path(f"{target}.parts").exists()
+    assert not (target / SHARES).exists()
