@@ -9,7 +9,7 @@ from pathlib import Path
 import engine
 import polars as pl
 import pytest
-from engine.cli.console import print_list, print_problems
+from engine.cli.console import print_list, print_problems, set_quiet
 from engine.errors import DamageError, EngineError, QueryError, SourceError, UnknownSymbolError
 
 HOSTILE = "\x1b]0;owned\x07\x9b31m\u202e"
@@ -49,6 +49,7 @@ def test_line_breaks_of_file_names_are_escaped_in_errors_and_lists(capsys) -> No
     name = "X\nengine: export finished.csv"
     assert "\n" not in str(SourceError(name, "bad"))
     assert "\n" not in str(DamageError(name, "gone", "-"))
+    set_quiet(quiet=False)  # a test of the command line in this process may have set it
     print_problems("could not be read", [f"{name}: bad"])
     print_list("note", [name])
     assert len(capsys.readouterr().out.splitlines()) == 2
