@@ -18,10 +18,12 @@ class UnreadableFileCheck(TableCheck):
     most = None
 
     def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return one error per file with a `problem`, except those marked as passed over."""
+        """Return one error per file with a `problem` not marked as passed over; a problem that names an option is its remedy."""
         bad = rows.drop_nulls("problem").filter(~pl.col("problem").str.starts_with(PASSED_OVER))
         message = pl.format("could not be read: {}", "problem").alias("message")
-        remedy = pl.lit("deliver the file again, or name its format and columns").alias("remedy")
+        says_how = pl.col("problem").str.contains("--", literal=True)
+        again = pl.lit("deliver the file again, or name its format and columns")
+        remedy = pl.when(says_how).then(pl.lit("do as the message says")).otherwise(again).alias("remedy")
         named = [pl.lit(self.name).alias("check_name"), pl.lit("error").alias("severity")]
         return findings(bad.select(*named, "source", message, remedy))
 

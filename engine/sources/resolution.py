@@ -20,6 +20,9 @@ Resolution = Interval | None  # None: ticks and quotes
 DEFAULT_BASE = Interval(1, "m")
 ENOUGH_BARS = 30  # tell their interval if most steps are multiples of one
 MOST_STEPS = 0.6
+NEARLY_ALL_STEPS = 0.9
+SHORT_STEPS = 0.05
+BEYOND_CHANCE = 0.1  # and three standard errors: by so much more steps than chance gives are multiples of a coarser one
 ENOUGH_STEPS = 2  # of fewer bars, and most of their steps, are equal
 SAMPLE_ROWS = 20_000
 ROWS_AGAINST_A_NAME = 1_000
@@ -76,8 +79,9 @@ def serves(base: Interval, target: Interval) -> bool:
 def interval_of(frame: pl.DataFrame, others: Collection[Interval] = (), *, dates_only: bool = False) -> Interval | None:
     """Interval of bars: of 30+ rows the commonest step if it fits; of fewer a majority's, or one in `others`; or None.
 
-    Of `ENOUGH_BARS` rows the commonest step between neighbours of a series, if most steps are multiples of it, or none is
-    shorter and a third are equal. Of fewer, the step that most of them have and none is shorter than (once is enough up
+    Of `ENOUGH_BARS` rows the commonest step between neighbours of a series, if nearly all steps are multiples of it, or most
+    are and a third are equal, or none is shorter and a third are equal. Else, of thin bars, the largest step of a minute or
+    more that all are multiples of (`interval_of_thin`). Of fewer rows the step that most of them have and none is shorter than (once is enough up
     to a minute, twice beyond). Else the largest step that all are multiples of, where `others` has it and no coarser one
     explains most: a few bars of an hour, beside files of minutes, are not taken for minutes. Stamps without a time of day are
     days where two of them are a day apart.
@@ -107,10 +111,12 @@ def interval_of_steps(
     commonest, count = steps[0]
     total, shortest = sum(number for _, number in steps), min(step for step, _ in steps)
     # Bars of a thin series of minutes lie any number of minutes apart, those of an interval by and large at multiples.
-    is_multiple = sum(number for step, number in steps if step % commonest == 0) >= MOST_STEPS * total
+    multiples = sum(number for step, number in steps if step % commonest == 0)
+    is_multiple = multiples >= MOST_STEPS * total
     if rows >= ENOUGH_BARS:
-        is_alike = shortest == commonest and 3 * count >= total
-        is_told = is_multiple or is_alike or commonest >= MONTH_SECONDS * 1000
+        is_third = 3 * count >= total
+        is_alike = is_third and (is_multiple or shortest == commonest)
+        is_told = multiples >= NEARLY_ALL_STEPS * total or is_alike or commonest >= MONTH_SECONDS * 1000
     else:
         # Bars a minute apart are of no coarser interval; a wider step may be a gap, so one of them tells nothing.
         is_repeated = count >= ENOUGH_STEPS or commonest <= DEFAULT_BASE.seconds * 1000
@@ -120,7 +126,31 @@ def interval_of_steps(
     if is_multiple and shortest < commonest:
         return None  # bars of an hour and an odd one are no bars of a minute
     shared = interval_of_step(math.gcd(*(step for step, _ in steps)))
-    return shared if shared in others else None
+    if shared in others:
+        return shared
+    return interval_of_thin(steps) if rows >= ENOUGH_BARS else None
+
+
+def interval_of_thin(steps: Sequence[tuple[int, int]]) -> Interval | None:
+    """Interval of bars of a series that trades seldom, by its steps (as `step_counts` has them); None where it is not told.
+
+    The greatest common divisor of all steps, if it is a minute or more and below a day; if no more steps than by chance are
+    multiples of two, three or five times of it, as they are of coarser bars with odd rows between them; and if a twentieth of
+    them are a quarter of the median or less, as those between trades are, and those between days or hours are not.
+    """
+    shared = math.gcd(*(step for step, _ in steps))
+    total = sum(number for _, number in steps)
+    for times in (2, 3, 5):
+        chance = 1 / times
+        error = math.sqrt(chance * (1 - chance) / total)
+        multiples = sum(number for step, number in steps if step % (times * shared) == 0)
+        if multiples > (chance + max(BEYOND_CHANCE, 3 * error)) * total:
+            return None
+    passed = np.cumsum([number for _, number in sorted(steps)])
+    median = sorted(steps)[int(np.searchsorted(passed, total / 2))][0]
+    short = sum(number for step, number in steps if 4 * step <= max(median, 4 * shared))
+    is_within = DEFAULT_BASE.seconds * 1000 <= shared < DAY_SECONDS * 1000
+    return interval_of_step(shared) if is_within and SHORT_STEPS * total <= short else None
 
 
 def contradicting_interval(frame: pl.DataFrame, named: Interval) -> Interval | None:

@@ -153,10 +153,15 @@ def test_audit_one_bad_file_is_a_finding_and_not_the_end(folder):
     (folder / "BROKEN.csv").write_bytes(b"\x00\xff not a table")
     (folder / "TORN.parquet").write_bytes(b"PAR1 torn")
     (folder / "README.md").write_text("about")
+    (folder / "FEW.csv").write_text(
+        "ts,open,high,low,close\n2024-01-02T15:00:00Z,1,1,1,1\n2024-01-02T15:07:00Z,1,1,1,1\n"
+    )
     done = audit([folder], OPTIONS)
     bad = done.tables["findings"].filter(pl.col("check_name") == "unreadable_file")
-    assert [Path(source).name for source in bad["source"]] == ["BROKEN.csv", "TORN.parquet"]
-    assert bad["severity"].to_list() == ["error", "error"]
+    assert [Path(source).name for source in bad["source"]] == ["FEW.csv", "BROKEN.csv", "TORN.parquet"]
+    assert set(bad["severity"]) == {"error"}
+    assert "--interval" in bad["message"][0]
+    assert [remedy.partition(" ")[0] for remedy in bad["remedy"]] == ["do", "deliver", "deliver"]
     over = done.tables["findings"].filter(pl.col("check_name") == "passed_over")
     assert [Path(source).name for source in over["source"]] == ["README.md"]
     assert done.tables["series"].height == 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import engine
+import numpy as np
 import polars as pl
 import pytest
 from engine.errors import SourceError
@@ -67,11 +68,13 @@ def test_base_of_several_resolutions(
         ([0, 60, 120, 121], ["1h"], None),
         ([0, 60, 120, 121], ["1m", "1h"], None),
         ([*range(0, 1260, 60), 1201], ["1m"], None),
-        (THIN, [], None),
+        (THIN, [], "1m"),
         (THIN, ["1m"], "1m"),
         ([day * 1440 + minute for day in range(20) for minute in (0, 195)], [], "195m"),
         ([day * 1440 + minute for day in range(5) for minute in (0, 30, 90, 150, 210, 270, 330)], [], "1h"),
         ([day * 1440 + minute for day in range(10) for minute in range(0, 390, 7)], [], "7m"),
+        ([hour * 60 + hour * hour * 7 % 11 for hour in range(60)], [], None),
+        ([*range(0, 6000, 60), 1213, 2537, 4221], [], "1h"),
         ([month * 43_200 + month % 2 * 1440 for month in range(40)], [], "1mo"),
     ],
 )
@@ -80,6 +83,20 @@ def test_interval_of_few_and_of_many_bars(minutes: list[int], others: list[str],
     frame = pl.DataFrame({"ts": stamps}, schema={"ts": pl.Datetime("us", "UTC")})
     frame = frame.with_columns(pl.lit("A").alias("symbol"), pl.lit("last").alias("price_type"))
     assert interval_of(frame, parsed(others)) == (interval and Interval.parse(interval))
+
+
+@pytest.mark.parametrize("unit", [1, 5, 60])
+@pytest.mark.parametrize("rate", [0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.9])
+def test_thin_bars_tell_their_interval_and_never_another(unit: int, rate: float) -> None:
+    dice = np.random.default_rng(7)
+    told = []
+    for _ in range(40):
+        slots = np.flatnonzero(dice.random(round(100 / rate)) < rate)
+        stamps = [OPEN + dt.timedelta(minutes=unit * int(slot)) for slot in slots]
+        frame = pl.DataFrame({"symbol": "A", "price_type": "last", "ts": stamps})
+        told.append(interval_of(frame))
+    assert set(told) <= {Interval.of_seconds(unit * 60), None}
+    assert told.count(None) <= 4
 
 
 @pytest.mark.parametrize(
