@@ -18,12 +18,12 @@ class UnreadableFileCheck(TableCheck):
     most = None
 
     def judge(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return one error per file with a `problem` not marked as passed over; a problem that names an option is its remedy."""
+        """Return one error per file with a `problem` not marked as passed over; an option that a problem names is the first remedy."""
         bad = rows.drop_nulls("problem").filter(~pl.col("problem").str.starts_with(PASSED_OVER))
         message = pl.format("could not be read: {}", "problem").alias("message")
-        says_how = pl.col("problem").str.contains("--", literal=True)
+        option = pl.col("problem").str.extract(r"(--[a-z][a-z-]*)")
         again = pl.lit("deliver the file again, or name its format and columns")
-        remedy = pl.when(says_how).then(pl.lit("do as the message says")).otherwise(again).alias("remedy")
+        remedy = pl.coalesce(pl.format("give {}, or deliver the file again", option), again).alias("remedy")
         named = [pl.lit(self.name).alias("check_name"), pl.lit("error").alias("severity")]
         return findings(bad.select(*named, "source", message, remedy))
 
