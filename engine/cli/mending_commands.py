@@ -22,6 +22,7 @@ from engine.cli.parsing import (
 from engine.cli.source_options import (
     Columns,
     Delimiter,
+    NonPositive,
     OneSymbol,
     OptionsFile,
     SourceFormat,
@@ -121,6 +122,7 @@ def fill(
     options: OptionsFile = None,
     symbol: OneSymbol = None,
     symbol_from: SymbolFrom = None,
+    allow_non_positive: NonPositive = None,
     as_json: AsJson = False,
 ) -> None:
     """Fill lost slots of an export from a second source where both agree around the hole; without --from, list answers.
@@ -158,6 +160,7 @@ def fill(
         "columns": parse_column_pairs(columns),
         "symbol": symbol,
         "symbol_from": symbol_from,
+        "allow_non_positive": allow_non_positive,
     }
     done = fill_from(
         out,

@@ -42,6 +42,8 @@ KEPT: Schema = {
 def export_row_ranges(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[RowRange, LoadOptions]]:
     """Yield (row range of base bars, load options of its axis) of an export; ExportError if axes are not stored.
 
+    Its rows have passed the rules of the run that wrote it: prices of any sign are valid.
+
     Raises
     ------
     ExportError
@@ -61,7 +63,15 @@ def export_row_ranges(dataset: Dataset, options: LoadOptions) -> Iterator[tuple[
             interval=Interval.parse(base),
             segments=tuple(label for label in segments.split("\x1f") if label),
             align=align,  # type: ignore[arg-type]
-            read=replace(options.read, timezone=zone, interval=Interval.parse(base), columns={}, stamp=None, unit=None),
+            read=replace(
+                options.read,
+                timezone=zone,
+                interval=Interval.parse(base),
+                columns={},
+                stamp=None,
+                unit=None,
+                allow_non_positive=True,  # its rows have passed the rules of its own run
+            ),
         )
         files = [
             file for file in dataset.intact_files("bars") if file.relative_to(dataset.target / "bars").parts[0] == base

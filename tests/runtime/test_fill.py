@@ -6,6 +6,7 @@ The market is made, so the right bars are known: the first vendor lacks some, th
 from __future__ import annotations
 
 import datetime as dt
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 from engine.audit.audit_files import read_audit_tables
+from engine.cli.commands import app
 from engine.errors import ExportError, ParameterError
 from engine.export import dataset as dataset_module
 from engine.export import session_export, tables
@@ -32,6 +34,7 @@ from engine.runtime.fill import Filled, answers, drop_fill, fill
 from engine.runtime.options import CalendarMap
 from engine.runtime.run import export_session, load_options, run
 from engine.store import views
+from typer.testing import CliRunner
 
 OPEN = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
 SYMBOLS = ("AAA", "BBB", "CCC")
@@ -414,6 +417,24 @@ def test_audit_of_a_filled_export_has_the_answers_and_a_later_one_without_none(
     drop_fill(out, "B")
     write_audit(run_audit(out), tmp_path / "audit")
     assert "fills" not in read_audit_tables(tmp_path / "audit")
+
+
+def test_export_with_prices_below_zero_is_audited_and_filled_as_one_of_others(tmp_path: Path) -> None:
+    lowered = [pl.col(name) - 100 for name in AMOUNTS]  # a spread: its prices lie around zero
+    first = [bars(name, HOLES if name == "BBB" else frozenset()).with_columns(lowered) for name in SYMBOLS]
+    real = filling.ReadOptions(allow_non_positive=True)
+    run(write(tmp_path / "a", first), replace(OPTIONS, read=real), export=tmp_path / "out")
+    second = write(tmp_path / "b", [bars("BBB").with_columns(lowered)])
+    tables = run_audit(tmp_path / "out").tables
+    assert tables["series"]["rows"].sum() == 3 * 4 * 390 - 23
+    assert tables["gaps"].select("cause", "bar_count").rows() == [("symbol_loss", 20), ("symbol_loss", 3)]
+    assert fill(tmp_path / "out", second, read=real, dry_run=True).bars == 23
+    command = ["fill", str(tmp_path / "out"), "--from", str(second), "--json"]
+    told = CliRunner().invoke(app, [*command, "--allow-non-positive"])
+    assert (told.exit_code, json.loads(told.stdout)["bars"]) == (0, 23), told.output
+    filled = contents(tmp_path / "out")
+    assert filled["gaps"].is_empty()
+    assert filled["bars"].filter(pl.col("provenance") == "fill")["close"].min() < 0
 
 
 def test_export_of_an_earlier_version_is_read_verified_and_filled(
